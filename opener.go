@@ -1,0 +1,101 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gorm-tenancy/tenancy/tenant"
+)
+
+// openTimeout bounds one call of a Resolver. Callers that wait for it also
+// have their own ctx.
+const openTimeout = 10 * time.Second
+
+// dbOpener opens the databases that a Resolver names.
+type dbOpener struct {
+	resolver Resolver
+	engine   Engine
+	limits   Limits
+}
+
+func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
+	d, err := o.resolve(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return o.openDatabase(id, d, o.limits)
+}
+
+func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (*pool, error) {
+	connector := d.Connector
+	if connector == nil {
+		if o.engine == nil {
+			return nil, &Error{Op: "open", Tenant: id, Err: ErrUnavailable,
+				Detail: "its Database has a DSN but Config.Engine is not set",
+				Hint:   "set tenancypg.Engine{} or tenancysqlite.Engine{}"}
+		}
+		var err error
+		if connector, err = o.engine.Connector(d.DSN); err != nil {
+			return nil, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
+				Hint: "mend the DSN that the Resolver returns"}
+		}
+	}
+	return newPool(connector, d, limits), nil
+}
+
+// resolve asks the Resolver for a Database that can be used. A Resolver that
+// panics is one that fails.
+func (o *dbOpener) resolve(ctx context.Context, id string) (d Database, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Detail: fmt.Sprintf("the Resolver panicked: %v", r)}
+		}
+	}()
+	// A Resolver that reads the tenant list through the same *gorm.DB means
+	// the main database, not the tenant that is being opened.
+	d, err = o.resolver.Resolve(tenant.Main(ctx), id)
+	if err == nil {
+		if bad := d.validate(); bad != nil {
+			return Database{}, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: bad,
+				Hint: "mend what the Resolver returns"}
+		}
+		return d, nil
+	}
+	for _, reason := range []error{ErrTenantNotFound, ErrTenantSuspended} {
+		if errors.Is(err, reason) {
+			return Database{}, &Error{Op: "open", Tenant: id, Err: reason, Cause: err}
+		}
+	}
+	return Database{}, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err}
+}
+
+func (o *dbOpener) recheck(ctx context.Context, id string, tp tenantPool) (Cause, error) {
+	d, err := o.resolve(ctx, id)
+	switch {
+	case errors.Is(err, ErrTenantNotFound), errors.Is(err, ErrTenantSuspended):
+		return CauseGone, nil
+	case err != nil:
+		return "", err // not known now: who is open stays served
+	case d.changed(tp.(*pool).database):
+		return CauseChanged, nil
+	}
+	return "", nil
+}
+
+// openDB is for [Plugin.OpenDB].
+func (o *dbOpener) openDB(ctx context.Context, id string) (*sql.DB, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	d, err := o.resolve(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.openDatabase(id, d, o.limits)
+	if err != nil {
+		return nil, err
+	}
+	return p.db, nil
+}

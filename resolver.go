@@ -1,0 +1,169 @@
+package tenancy
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+
+	"github.com/gorm-tenancy/tenancy/tenant"
+)
+
+// Resolver says where a tenant's database is.
+//
+// It is asked when a tenant's pool is opened and again after
+// [Config.Recheck], never per statement. ctx has a deadline of its own, not
+// the first caller's, and means the main database: a Resolver may query main
+// models through the same *gorm.DB.
+type Resolver interface {
+	// Resolve returns the database of the tenant id, which is valid.
+	// [ErrTenantNotFound] says that there is none, [ErrTenantSuspended] that
+	// it is not to be served; any other error means that it can't be known
+	// now, and a pool that is open stays.
+	Resolve(ctx context.Context, id string) (Database, error)
+}
+
+// ResolverFunc is a function that is a [Resolver].
+type ResolverFunc func(ctx context.Context, id string) (Database, error)
+
+// Resolve calls f.
+func (f ResolverFunc) Resolve(ctx context.Context, id string) (Database, error) { return f(ctx, id) }
+
+// Static is a [Resolver] for a fixed set of tenants. It must not be changed
+// once it is in use.
+type Static map[string]Database
+
+// Resolve returns s[id], or [ErrTenantNotFound].
+func (s Static) Resolve(_ context.Context, id string) (Database, error) {
+	if d, ok := s[id]; ok {
+		return d, nil
+	}
+	return Database{}, ErrTenantNotFound
+}
+
+// Chain returns a Resolver that asks rs one after the other. Only
+// [ErrTenantNotFound] goes on to the next; any other error ends the search, so
+// that a resolver that is down never hands its tenants to another. It is a
+// [Watcher] for those of rs that are.
+func Chain(rs ...Resolver) Resolver { return chain(slices.Clone(rs)) }
+
+type chain []Resolver
+
+func (c chain) Resolve(ctx context.Context, id string) (Database, error) {
+	for _, r := range c {
+		d, err := r.Resolve(ctx, id)
+		if !errors.Is(err, ErrTenantNotFound) {
+			return d, err
+		}
+	}
+	return Database{}, ErrTenantNotFound
+}
+
+// Watch runs the Watch of every link, and returns when the first one ends:
+// the caller starts all of them again, and no change is missed silently.
+func (c chain) Watch(ctx context.Context, changed func(id string)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+	)
+	for _, r := range c {
+		w, ok := r.(Watcher)
+		if !ok {
+			continue
+		}
+		wg.Go(func() {
+			err := w.Watch(ctx, changed)
+			once.Do(func() { first = err })
+			cancel()
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// Watcher may be implemented by a [Resolver] that hears of changes.
+type Watcher interface {
+	// Watch calls changed for every tenant whose [Database] changed or went
+	// away, until ctx ends or the source of news is lost. changed does not
+	// block and may be called from any goroutine. When Watch returns before
+	// ctx ends it is called again, after a pause, and every open pool is
+	// resolved again, since news may have been missed.
+	Watch(ctx context.Context, changed func(id string)) error
+}
+
+// Database says where a tenant's database is and how to use it. The zero value
+// is an error.
+type Database struct {
+	// DSN is opened by [Config.Engine].
+	DSN string
+	// Connector is used instead of DSN: for rotating credentials, custom
+	// dialers, other drivers. One that was resolved anew does not retire an
+	// open pool by itself: change Version too.
+	Connector driver.Connector
+	// MaxConns is the greatest number of connections to this database, in
+	// place of [Limits.MaxConnsPerTenant]. Zero means that one.
+	MaxConns int
+	// Version is whatever changes when the rest does: a generation, a
+	// timestamp. A change retires the open pool.
+	Version string
+}
+
+func (d Database) validate() error {
+	switch {
+	case d.DSN == "" && d.Connector == nil:
+		return errors.New("its Database has neither a DSN nor a Connector")
+	case d.DSN != "" && d.Connector != nil:
+		return errors.New("its Database has a DSN and a Connector; set one of them")
+	case d.MaxConns < 0:
+		return fmt.Errorf("its Database.MaxConns is negative: %d", d.MaxConns)
+	}
+	return nil
+}
+
+// changed reports whether a pool opened for old must go when the tenant is now
+// at d.
+func (d Database) changed(old Database) bool {
+	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
+		d.Version != old.Version || d.MaxConns != old.MaxConns
+}
+
+// identity is equal for Databases that are certainly the same one; nil when
+// that can't be told.
+func (d Database) identity() any {
+	if d.DSN != "" {
+		return d.DSN
+	}
+	if t := reflect.TypeOf(d.Connector); t != nil && t.Kind() == reflect.Pointer {
+		return d.Connector
+	}
+	return nil
+}
+
+// validate finds in advance what every statement of a tenant would fail with.
+func (s Static) validate(engine Engine) error {
+	owner := make(map[any]string, len(s))
+	for id, d := range s {
+		if err := tenant.Validate(id); err != nil {
+			return fmt.Errorf("Resolver: %w", err)
+		}
+		if err := d.validate(); err != nil {
+			return fmt.Errorf("Resolver: tenant %s: %w", id, err)
+		}
+		if d.DSN != "" && engine == nil {
+			return fmt.Errorf("Resolver: tenant %s has a DSN but Engine is not set; set tenancypg.Engine{} or tenancysqlite.Engine{}", id)
+		}
+		if key := d.identity(); key != nil {
+			if other, ok := owner[key]; ok {
+				return fmt.Errorf("Resolver: tenants %s and %s have the same database", min(id, other), max(id, other))
+			}
+			owner[key] = id
+		}
+	}
+	return nil
+}
