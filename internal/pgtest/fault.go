@@ -30,6 +30,7 @@ func (c *Cluster) Freeze() {
 	}
 	frozen, err := freezeTree(c.pid)
 	c.frozen = frozen
+	c.guard.watch(c.pid, frozen...)
 	if err != nil {
 		c.tb.Fatalf("pgtest: Freeze: %v", err)
 	}
@@ -94,8 +95,11 @@ func (c *Cluster) usable() bool {
 }
 
 func (c *Cluster) thawLocked() {
-	thaw(c.frozen)
-	c.frozen = nil
+	if len(c.frozen) > 0 {
+		thaw(c.frozen)
+		c.frozen = nil
+		c.guard.watch(c.pid)
+	}
 }
 
 func (c *Cluster) killLocked() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strings"
 )
 
 // guard is a shell that outlives the test process by a moment: when the pipe
@@ -14,23 +15,25 @@ type guard struct {
 	pipe io.WriteCloser
 }
 
-// Each line read is the postmaster's id, or 0 when there is none. A frozen
-// server must be woken to see the signal.
+// Each line read has the postmaster's id, or 0 when there is none, and those of
+// its frozen backends: who is frozen must be woken to see a signal.
 const guardScript = `
-pid=0
-while read -r line; do pid=$line; done
-if [ "$pid" -gt 0 ]; then
-	kill -QUIT "$pid"
-	kill -CONT "$pid"
+dir=$1
+ids=0
+while read -r line; do ids=$line; done
+set -- $ids
+if [ "$1" -gt 0 ]; then
+	kill -QUIT "$1"
+	kill -CONT "$@"
 	tries=0
-	while kill -0 "$pid" && [ "$tries" -lt 100 ]; do
+	while kill -0 "$1" && [ "$tries" -lt 100 ]; do
 		sleep 0.1
 		tries=$((tries + 1))
 	done
-	kill -KILL "$pid"
+	kill -KILL "$1"
 fi
 cd /
-rm -rf "$1"
+rm -rf "$dir"
 `
 
 func startGuard(dir string, cred *credential) (*guard, error) {
@@ -49,10 +52,12 @@ func startGuard(dir string, cred *credential) (*guard, error) {
 	return &guard{cmd: cmd, pipe: pipe}, nil
 }
 
-// watch tells the guard which process to stop; 0 is none.
-func (g *guard) watch(pid int) {
+// watch tells the guard which process to stop, 0 for none, and which of its
+// children are frozen.
+func (g *guard) watch(pid int, frozen ...int) {
 	if g != nil {
-		_, _ = fmt.Fprintln(g.pipe, pid) // a guard that died is missed at dismiss
+		ids := strings.Trim(fmt.Sprint(append([]int{pid}, frozen...)), "[]")
+		_, _ = fmt.Fprintln(g.pipe, ids) // without its guard a cluster still works
 	}
 }
 
