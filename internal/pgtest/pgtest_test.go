@@ -99,6 +99,9 @@ func TestFrozenIsRemoved(t *testing.T) {
 		pg.Freeze()
 		port = pg.Port()
 	})
+	if port == 0 {
+		t.SkipNow() // as the inner test did
+	}
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
 	if err == nil {
 		_ = conn.Close(t.Context())
