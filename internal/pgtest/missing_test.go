@@ -1,0 +1,127 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// verdict records how a test would have ended.
+type verdict struct{ skipped, failed string }
+
+func (v *verdict) Helper()                   {}
+func (v *verdict) Cleanup(func())            {}
+func (v *verdict) Logf(string, ...any)       {}
+func (v *verdict) Skipf(f string, a ...any)  { v.skipped = fmt.Sprintf(f, a...) }
+func (v *verdict) Fatalf(f string, a ...any) { v.failed = fmt.Sprintf(f, a...) }
+
+func TestMissing(t *testing.T) {
+	for _, tt := range []struct {
+		require, dsn string
+		fails        bool
+	}{
+		{"", "", false},
+		{"0", "", false},
+		{"1", "", true},
+		{"1", "postgres://h/db", false},
+	} {
+		t.Setenv(EnvRequire, tt.require)
+		t.Setenv(EnvDSN, tt.dsn)
+		var v verdict
+		missing(&v, errNoBinaries)
+		said := v.skipped
+		if tt.fails {
+			said = v.failed
+		}
+		if said == "" || (v.skipped != "" && v.failed != "") {
+			t.Errorf("%+v: got %+v", tt, v)
+		}
+		for _, want := range []string{"initdb", "apt-get install postgresql", EnvDSN} {
+			if !strings.Contains(said, want) {
+				t.Errorf("%q does not say %q", said, want)
+			}
+		}
+	}
+}
+
+func TestBadDSNKeepsItsPassword(t *testing.T) {
+	for _, dsn := range []string{
+		"host=localhost password=hunter2",
+		"mysql://root:hunter2@h/db",
+		"postgres://u:hunter2@/db",
+		"postgres://u:hunter2@h:x/db",
+		"\x00hunter2",
+	} {
+		_, err := external(dsn)
+		if err == nil {
+			t.Errorf("%q was taken", dsn)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the password is in %q", err)
+		}
+	}
+}
+
+func TestFindIn(t *testing.T) {
+	root := t.TempDir()
+	program := func(path ...string) {
+		file := filepath.Join(append([]string{root}, path...)...)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range []string{"9.6", "15", "16"} {
+		program("pg", v, "bin", "initdb")
+		program("pg", v, "bin", "postgres")
+	}
+	program("pg", "17", "bin", "initdb") // only half of it
+	program("half", "initdb")
+	program("whole", "initdb")
+	program("whole", "postgres")
+	program("links", "psql")
+	if err := os.Symlink(filepath.Join(root, "pg/15/bin/initdb"), filepath.Join(root, "links/initdb")); err != nil {
+		t.Fatal(err)
+	}
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	pattern := []string{"/pg/*/bin"}
+	for name, tt := range map[string]struct {
+		path, patterns []string
+		want           string // "" is none
+	}{
+		"PATH first":              {[]string{"/half", "/whole"}, pattern, "/whole"},
+		"link to one program":     {[]string{"/links"}, pattern, "/pg/15/bin"},
+		"newest complete version": {[]string{"/half"}, pattern, "/pg/16/bin"},
+		"nothing":                 {[]string{"/half"}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			under := func(in []string) (out []string) {
+				for _, s := range in {
+					out = append(out, real+s)
+				}
+				return out
+			}
+			got, err := findIn(under(tt.path), under(tt.patterns))
+			if tt.want == "" {
+				if !errors.Is(err, errNoBinaries) {
+					t.Errorf("got %q, %v", got, err)
+				}
+				return
+			}
+			if err != nil || got != real+tt.want {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+	if _, err := findIn([]string{"", "."}, nil); err == nil {
+		t.Error("a relative directory of PATH was used")
+	}
+}

@@ -1,0 +1,56 @@
+#!/bin/sh
+# What a change must satisfy besides the tests. All checks run, whatever fails.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+failed=
+check() { # name, command...
+	name=$1
+	shift
+	echo "== $name"
+	"$@" || failed="$failed
+  $name"
+}
+
+formatted() {
+	files=$(gofmt -l .)
+	[ -z "$files" ] && return
+	echo "not formatted; run gofmt -w on:
+$files"
+	return 1
+}
+
+# The root is what everybody imports: whoever uses one engine must not build
+# the other one's driver.
+no_driver() {
+	deps=$(go list -deps .) || return 1
+	found=$(echo "$deps" | grep -E '^(github\.com/(jackc/|glebarez/|lib/pq|mattn/go-sqlite3)|modernc\.org/|gorm\.io/driver/)')
+	[ -z "$found" ] && return
+	echo "package tenancy must not depend on a driver, but does on:
+$found"
+	return 1
+}
+
+# Package tenant is imported by every layer of an application.
+tenant_is_light() {
+	module=$(go list -m) || return 1
+	deps=$(go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./tenant) || return 1
+	found=$(echo "$deps" | grep -vxF -e "$module/tenant" -e "$module/internal/scope")
+	[ -z "$found" ] && return
+	echo "package tenant may depend on the standard library and internal/scope only, but does on:
+$found"
+	return 1
+}
+
+check "gofmt" formatted
+check "the root imports no driver" no_driver
+check "package tenant is light" tenant_is_light
+check "go vet" scripts/each-module.sh go vet ./...
+check "staticcheck" scripts/each-module.sh go tool -modfile="$root/tools/go.mod" staticcheck ./...
+check "go.mod and go.sum are tidy" scripts/each-module.sh go mod tidy -diff
+check "tools/go.mod is tidy" go -C tools mod tidy -diff
+
+if [ -n "$failed" ]; then
+	echo "lint failed:$failed" >&2
+	exit 1
+fi

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs the tests of every module. Arguments go to "go test". The race detector
+# is on where it can be: it needs cgo and a C compiler. RACE=1 demands it,
+# RACE=0 forbids it.
+set -eu
+cd "$(dirname "$0")/.."
+scripts/setup-postgres.sh
+
+cc=$(go env CC)
+cc=${cc%% *}
+race=
+case "${RACE:-auto}" in
+0) echo "race detector: off (RACE=0)" ;;
+1) race=-race ;;
+*)
+	if [ "$(go env CGO_ENABLED)" != 1 ]; then
+		echo "race detector: off, cgo is disabled"
+	elif ! command -v "$cc" >/dev/null; then
+		echo "race detector: off, there is no C compiler ($cc)"
+	else
+		race=-race
+	fi
+	;;
+esac
+if [ -n "$race" ]; then
+	echo "race detector: on, with $cc"
+	export CGO_ENABLED=1
+fi
+
+# A test that can't have PostgreSQL fails here; with a plain "go test" it is
+# skipped.
+export TENANCY_TEST_REQUIRE_PG=1
+exec scripts/each-module.sh go test $race -count=1 -timeout=8m "$@" ./...
