@@ -29,6 +29,8 @@ import (
 //     leaves its session usable, so it is the statement's outcome whatever its
 //     code: 55000 is also what currval says, and 53400 what a full
 //     temp_file_limit does. 57P05 ends one session that was idle for too long.
+//     And driver.ErrBadConn says that a connection is dead, but not of what: it
+//     may have been a cancelled query.
 //
 // What Classify can't know: a connect that ran out of time looks the same
 // whether connect_timeout or the deadline of the caller's ctx ended it, and

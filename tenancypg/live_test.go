@@ -18,12 +18,12 @@ import (
 	"github.com/gorm-tenancy/tenancy"
 )
 
-// liveDSN returns a database of a running server, as a URL, or skips the test.
+// liveDSN returns the DSN of a database on a running server, or skips the test.
 func liveDSN(t testing.TB) string {
 	t.Helper()
 	dsn := os.Getenv("TENANCY_TEST_DSN")
 	if dsn == "" {
-		t.Skip("set TENANCY_TEST_DSN to the URL of a PostgreSQL database")
+		t.Skip("set TENANCY_TEST_DSN to the DSN of a PostgreSQL database")
 	}
 	return dsn
 }
@@ -94,14 +94,13 @@ func TestLiveTerminatedBackend(t *testing.T) {
 	if _, err := admin.Exec("SELECT pg_terminate_backend($1, 10000)", victim); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.ExecContext(ctx, "SELECT 1")
-	if err == nil {
-		t.Fatal("a statement ran on a terminated backend")
-	}
-	if f := (Engine{}).Classify(err); f != tenancy.FaultServer {
-		t.Errorf("%v is %v", err, f)
-	}
+	// On the pgx connection, because database/sql turns an error that came
+	// before anything was sent into driver.ErrBadConn.
 	if err := c.Raw(func(dc any) error {
+		_, err := dc.(*conn).Conn().Exec(ctx, "SELECT 1")
+		if f := (Engine{}).Classify(err); f != tenancy.FaultServer {
+			t.Errorf("%v is %v", err, f)
+		}
 		if dc.(driver.Validator).IsValid() {
 			t.Error("IsValid says true of a dead connection")
 		}
@@ -297,9 +296,12 @@ func TestLiveRaw(t *testing.T) {
 // same instant.
 func TestLiveTimeZoneLikeGORM(t *testing.T) {
 	dsn := liveDSN(t)
-	sep := "?"
-	if strings.Contains(dsn, "?") {
-		sep = "&"
+	sep := " "
+	if strings.Contains(dsn, "://") {
+		sep = "?"
+		if strings.Contains(dsn, "?") {
+			sep = "&"
+		}
 	}
 	for _, zone := range []string{"", "TimeZone=Asia/Tokyo", "timezone=America/New_York"} {
 		dsn := dsn
