@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -91,13 +89,14 @@ const (
 // env is a main database and two tenants, each with the same tables and with
 // rows that carry the name of their database.
 type env struct {
-	t      testing.TB
-	name   string // of the engine
-	db     *gorm.DB
-	plugin *tenancy.Plugin
-	calls  *recorder // every driver call on every database, since reset
-	raw    map[string]*sql.DB
-	static tenancy.Static
+	t       testing.TB
+	name    string // of the engine
+	db      *gorm.DB
+	plugin  *tenancy.Plugin
+	calls   *recorder // every driver call on every database, since reset
+	raw     map[string]*sql.DB
+	static  tenancy.Static
+	gadgets string // the shape of the Migrator's tables, as made by refresh
 }
 
 type envOption func(*envConfig)
@@ -210,6 +209,11 @@ func seed(t testing.TB, dialector gorm.Dialector, name string) {
 	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	require.NoError(t, err)
 	require.NoError(t, db.AutoMigrate(append([]any{&Plan{}}, tenantModels...)...))
+	plantRows(t, db, name)
+}
+
+func plantRows(t testing.TB, db *gorm.DB, name string) {
+	t.Helper()
 	plan := Plan{Name: "plan of " + name}
 	require.NoError(t, db.Create(&plan).Error)
 	require.NoError(t, db.Create(&Customer{
@@ -365,6 +369,3 @@ func (c *recordingConn) IsValid() bool {
 }
 
 var errBoom = errors.New("boom")
-
-var _ = os.Getenv
-var _ = fmt.Sprint

@@ -63,9 +63,10 @@ func (p *Plugin) check(v verb) func(*gorm.DB) {
 			}
 		case *detour:
 		default:
-			err = p.unproved(db, v, stmt.ConnPool)
 			if raw, ok := rawOwner(pool); ok {
 				err = p.proveRaw(db, v, raw)
+			} else {
+				err = p.unproved(db, v, pool)
 			}
 		}
 		if err != nil {
@@ -95,16 +96,14 @@ func (p *Plugin) refuse(db *gorm.DB, v verb, err error) {
 	if tx, ok := plainPool(db.Statement.ConnPool).(*Tx); ok {
 		_ = tx.refuse(err)
 	}
-	p.refused.Add(1)
+	p.noteRefusal(scope.From(db.Statement.Context), err)
 	_ = db.AddError(err)
 	carry(db, v)
-	if p.cfg.Observer != nil {
-		id := ""
-		if sc := scope.From(db.Statement.Context); sc.Named {
-			id = sc.ID
-		}
-		p.observe(Event{Kind: EventRefused, Tenant: id, Err: err})
-	}
+}
+
+func (p *Plugin) noteRefusal(sc scope.Scope, err error) {
+	p.refused.Add(1)
+	p.observe(Event{Kind: EventRefused, Tenant: sc.ID, Err: err})
 }
 
 // carry makes db.Row() return a row that carries db.Error: it returns nil when

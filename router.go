@@ -32,6 +32,7 @@ func (r *router) lease(ctx context.Context, op string) (*entry, error) {
 		return nil, nil
 	}
 	if err := checkScope(sc, op); err != nil {
+		r.p.noteRefusal(sc, err)
 		return nil, err
 	}
 	return r.p.cache.acquire(ctx, sc.ID)
