@@ -83,7 +83,7 @@ func structType(t reflect.Type) (reflect.Type, bool) {
 // checkStamps refuses a write of rows that came from another database.
 func checkStamps(stmt *gorm.Statement, v verb, t target) error {
 	err := checkStamp(stmt.ReflectValue, v, t)
-	if err == nil && v != verbCreate && stmt.Model != nil && stmt.Model != stmt.Dest {
+	if err == nil && v != verbCreate && stmt.Model != nil { // Updates and Delete take the key from it
 		err = checkStamp(reflect.ValueOf(stmt.Model), v, t)
 	}
 	return err
