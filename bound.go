@@ -91,7 +91,9 @@ func (b *bound) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool
 		return deadTx(err), err
 	}
 	defer b.router.p.cache.release(e)
-	return beginTenant(ctx, b.router.p, e, sc, opts)
+	tx, err := beginTenant(ctx, e, sc, opts)
+	tx.bound = true
+	return tx, err
 }
 
 func (b *bound) GetDBConn() (*sql.DB, error) {

@@ -122,7 +122,7 @@ func (r *router) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPoo
 		return beginMain(ctx, r.p, r.p.main, sc, opts)
 	}
 	defer r.p.cache.release(e)
-	return beginTenant(ctx, r.p, e, sc, opts)
+	return beginTenant(ctx, e, sc, opts)
 }
 
 // GetDBConn is behind the root's db.DB(): the main database, which existing

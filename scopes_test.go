@@ -266,3 +266,11 @@ func TestNotUsed(t *testing.T) {
 	_, ok := tenancy.From(db)
 	require.False(t, ok)
 }
+
+func TestForInATransactionWithoutATenantInTheContext(t *testing.T) {
+	e := openSQLite(t)
+	require.NoError(t, tenancy.For(e.db, idA).Transaction(func(tx *gorm.DB) error {
+		return gorm.G[Tag](tx).Create(context.Background(), &Tag{Name: "new"})
+	}))
+	require.Equal(t, []string{"tag of acme", "new"}, e.dump(idA)["tags"])
+}

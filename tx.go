@@ -22,6 +22,7 @@ type Tx struct {
 	inner gorm.Tx // nil in a transaction that never began
 	id    string  // the tenant; "" when main
 	main  bool
+	bound bool            // begun on a bound db: a ctx that names no tenant means this one
 	begun scope.Scope     // what the ctx said at Begin
 	ctx   context.Context // of Begin: when it ends, database/sql rolls back
 	db    *sql.DB         // the main database's, for GetDBConn; nil for a tenant's
@@ -35,7 +36,7 @@ var (
 	_ gorm.GetDBConnector = (*Tx)(nil)
 )
 
-func beginTenant(ctx context.Context, p *Plugin, e *entry, sc scope.Scope, opts *sql.TxOptions) (*Tx, error) {
+func beginTenant(ctx context.Context, e *entry, sc scope.Scope, opts *sql.TxOptions) (*Tx, error) {
 	inner, err := e.db().BeginTx(ctx, opts)
 	if err != nil {
 		return deadTx(err), err
@@ -90,6 +91,9 @@ func (t *Tx) accepts(sc scope.Scope) bool {
 	}
 	if t.main {
 		return sc.Main
+	}
+	if t.bound && !sc.Named && !sc.Main {
+		return true
 	}
 	id, ok := sc.Tenant()
 	return ok && id == t.id
