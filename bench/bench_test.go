@@ -44,6 +44,12 @@ type side struct {
 func open(tb testing.TB) *gorm.DB {
 	tb.Helper()
 	pool := sql.OpenDB(&null{name: "main"})
+	// As tenants' pools are: with a lifetime, database/sql reads the clock for
+	// each statement.
+	pool.SetMaxIdleConns(4)
+	pool.SetMaxOpenConns(4)
+	pool.SetConnMaxIdleTime(time.Minute)
+	pool.SetConnMaxLifetime(30 * time.Minute)
 	tb.Cleanup(func() { _ = pool.Close() })
 	db, err := gorm.Open(tests.DummyDialector{}, &gorm.Config{Logger: logger.Discard, ConnPool: pool})
 	if err != nil {
