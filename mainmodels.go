@@ -201,8 +201,24 @@ func eachStruct(v reflect.Value, fn func(reflect.Value)) {
 
 // baseName returns a table's name without schema and quotes, in lower case.
 func baseName(name string) string {
+	if plainName(name) { // nearly every statement's table
+		return name
+	}
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		name = name[i+1:]
 	}
 	return strings.ToLower(strings.Trim(name, "\"`[]' "))
+}
+
+// plainName reports whether name is its own base name: it saves
+// the scans of the general way.
+func plainName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
 }
