@@ -41,3 +41,23 @@ func TestBaseName(t *testing.T) {
 		require.Equal(t, want, baseName(name), name)
 	}
 }
+
+func TestIsSavepoint(t *testing.T) {
+	for query, want := range map[string]bool{
+		"SAVEPOINT sp0x1":               true,
+		"savepoint sp":                  true,
+		"ROLLBACK TO SAVEPOINT sp":      true,
+		"ROLLBACK TO sp":                true,
+		"RELEASE SAVEPOINT `sp`":        true,
+		"release \"sp\"":                true,
+		"":                              false,
+		"SAVEPOINT ":                    false,
+		"ROLLBACK":                      false,
+		"SAVEPOINT sp; DROP TABLE x":    false,
+		"SELECT 1":                      false,
+		"UPDATE savepoint SET x = 1":    false,
+		"ROLLBACK TO sp -- and another": false,
+	} {
+		require.Equal(t, want, isSavepoint(query), query)
+	}
+}
