@@ -103,13 +103,14 @@ func (m *mainModels) checkDDL(stmt *gorm.Statement, v verb, sc scope.Scope) erro
 	if v != verbRaw {
 		return nil
 	}
-	table, ok := ddlTable(stmt.SQL.String())
-	if !ok || !m.tables[table] {
-		return nil
+	for _, table := range ddlTables(stmt.SQL.String()) {
+		if m.tables[table] {
+			return &Error{Op: string(v), Tenant: sc.ID, Err: ErrCrossDatabase,
+				Detail: "table " + table + " belongs to the main database",
+				Hint:   "migrate it with tenant.Main(ctx); where a tenant's model refers to it, tag that field `gorm:\"constraint:-\"`, since no foreign key crosses databases"}
+		}
 	}
-	return &Error{Op: string(v), Tenant: sc.ID, Err: ErrCrossDatabase,
-		Detail: "table " + table + " belongs to the main database",
-		Hint:   "migrate it with tenant.Main(ctx); where a tenant's model refers to it, tag that field `gorm:\"constraint:-\"`, since no foreign key crosses databases"}
+	return nil
 }
 
 // savedAssociations is the setting in which GORM notes what it has saved along
@@ -201,8 +202,24 @@ func eachStruct(v reflect.Value, fn func(reflect.Value)) {
 
 // baseName returns a table's name without schema and quotes, in lower case.
 func baseName(name string) string {
+	if plainName(name) { // nearly every statement's table
+		return name
+	}
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		name = name[i+1:]
 	}
 	return strings.ToLower(strings.Trim(name, "\"`[]' "))
+}
+
+// plainName reports whether name is its own base name: it saves
+// the scans of the general way.
+func plainName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
 }

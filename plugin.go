@@ -83,11 +83,11 @@ func (c Config) withDefaults() Config {
 
 func (c Config) validate() error {
 	if c.Resolver == nil {
-		return errors.New("Config.Resolver is not set; set tenancy.Static{...} or a Resolver of your own")
+		return errors.New("tenancy.Config.Resolver is not set; set tenancy.Static{...} or a Resolver of your own")
 	}
 	if s, ok := c.Resolver.(Static); ok {
 		if err := s.validate(c.Engine); err != nil {
-			return fmt.Errorf("Config.%w", err)
+			return fmt.Errorf("tenancy.Config.%w", err)
 		}
 	}
 	for name, n := range map[string]int{
@@ -95,7 +95,7 @@ func (c Config) validate() error {
 		"Pools.MaxConnsPerTenant": c.Pools.MaxConnsPerTenant,
 	} {
 		if n < 0 {
-			return fmt.Errorf("Config.%s is negative: %d", name, n)
+			return fmt.Errorf("tenancy.Config.%s is negative: %d", name, n)
 		}
 	}
 	for name, d := range map[string]time.Duration{
@@ -105,7 +105,7 @@ func (c Config) validate() error {
 		"Recheck":               c.Recheck,
 	} {
 		if d < 0 {
-			return fmt.Errorf("Config.%s is negative: %s", name, d)
+			return fmt.Errorf("tenancy.Config.%s is negative: %s", name, d)
 		}
 	}
 	return nil
@@ -165,7 +165,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.bad != nil {
-		return fmt.Errorf("tenancy: %w", p.bad)
+		return p.bad
 	}
 	if p.initialized {
 		return p.again(db)

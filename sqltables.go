@@ -1,7 +1,7 @@
 package tenancy
 
 import (
-	"regexp"
+	"slices"
 	"strings"
 
 	"gorm.io/gorm/clause"
@@ -82,20 +82,65 @@ func words(sql string) (out []string) {
 	return out
 }
 
-var (
-	ddlRE = regexp.MustCompile(`(?is)^\s*(?:CREATE|ALTER|DROP|TRUNCATE)\s+(?:(?:GLOBAL|LOCAL|TEMP|TEMPORARY|UNLOGGED|VIRTUAL)\s+)*(?:TABLE|VIEW)?\s*(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(?:ONLY\s+)?([^\s(;,]+)`)
-	// CREATE INDEX names its table behind ON.
-	indexRE = regexp.MustCompile(`(?is)^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\b.*?\sON\s+(?:ONLY\s+)?([^\s(;]+)`)
-)
+// ddlTables returns the base names of the tables that sql, if it is DDL, makes,
+// changes or drops.
+func ddlTables(sql string) (names []string) {
+	sql = skipComments(sql)
+	if !startsDDL(sql) { // most raw SQL, told by its first letters
+		return nil
+	}
+	ws := words(sql)
+	is := func(i int, any ...string) bool {
+		return i < len(ws) && slices.ContainsFunc(any, func(w string) bool { return strings.EqualFold(ws[i], w) })
+	}
+	skip := func(i int, any ...string) int {
+		for is(i, any...) {
+			i++
+		}
+		return i
+	}
+	i := skip(1, "GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "VIRTUAL", "OR", "REPLACE", "UNIQUE")
+	switch {
+	case is(i, "INDEX") && is(0, "CREATE"): // names its table behind ON
+		for i < len(ws) && !is(i, "ON") {
+			i++
+		}
+		i++
+	case is(i, "TABLE", "VIEW"):
+		i++
+	case !is(0, "TRUNCATE"):
+		return nil
+	}
+	for i = skip(i, "IF", "NOT", "EXISTS", "ONLY"); i < len(ws); i = skip(i+2, "ONLY") {
+		names = append(names, baseName(ws[i]))
+		if !is(i+1, ",") {
+			break
+		}
+	}
+	return names
+}
 
-// ddlTable returns the base name of the table that sql, if it is DDL, makes or
-// changes.
-func ddlTable(sql string) (string, bool) {
-	if m := indexRE.FindStringSubmatch(sql); m != nil {
-		return baseName(m[1]), true
+// startsDDL reports whether the first word of sql is one that ddlTables reads.
+func startsDDL(sql string) bool {
+	for _, word := range [...]string{"CREATE", "ALTER", "DROP", "TRUNCATE"} {
+		if _, ok := cutPrefixFold(sql, word); ok {
+			return true
+		}
 	}
-	if m := ddlRE.FindStringSubmatch(sql); m != nil {
-		return baseName(m[1]), true
+	return false
+}
+
+// skipComments cuts off what stands before the first word of sql.
+func skipComments(sql string) string {
+	for {
+		sql = strings.TrimLeft(sql, " \t\r\n\f;")
+		switch {
+		case strings.HasPrefix(sql, "--"):
+			_, sql, _ = strings.Cut(sql, "\n")
+		case strings.HasPrefix(sql, "/*"):
+			_, sql, _ = strings.Cut(sql, "*/")
+		default:
+			return sql
+		}
 	}
-	return "", false
 }

@@ -32,32 +32,65 @@ func TestTablesIn(t *testing.T) {
 	require.Equal(t, []string{"a", "plans"}, joinedTables("join a on a.x = 'JOIN' inner join \"plans\" on 1"))
 }
 
-func TestDDLTable(t *testing.T) {
-	for sql, want := range map[string]string{
-		"CREATE TABLE `plans` (`id` integer)":                 "plans",
-		`create table if not exists "public"."plans"(id int)`: "plans",
-		"ALTER TABLE ONLY plans ADD COLUMN x int":             "plans",
-		"ALTER TABLE plans RENAME TO old":                     "plans",
-		"DROP TABLE IF EXISTS `plans`":                        "plans",
-		"TRUNCATE plans":                                      "plans",
-		"CREATE UNIQUE INDEX IF NOT EXISTS i ON plans (name)": "plans",
-		`CREATE INDEX "i" ON "plans" USING btree("name")`:     "plans",
-		"CREATE TEMPORARY TABLE plans (id int)":               "plans",
-		"  CREATE\n TABLE\n plans (id int)":                   "plans",
+func TestDDLTables(t *testing.T) {
+	for sql, want := range map[string][]string{
+		"CREATE TABLE `plans` (`id` integer)":                 {"plans"},
+		`create table if not exists "public"."Plans"(id int)`: {"plans"},
+		"ALTER TABLE ONLY plans ADD COLUMN x int":             {"plans"},
+		"ALTER TABLE plans RENAME TO old":                     {"plans"},
+		"DROP TABLE IF EXISTS `plans` CASCADE":                {"plans"},
+		"DROP TABLE orders, plans":                            {"orders", "plans"},
+		"/* x */ -- y\n DROP TABLE plans":                     {"plans"},
+		"TRUNCATE plans":                                      {"plans"},
+		"TRUNCATE TABLE orders, ONLY plans":                   {"orders", "plans"},
+		"CREATE UNIQUE INDEX IF NOT EXISTS i ON plans (name)": {"plans"},
+		`CREATE INDEX "i" ON "plans" USING btree("name")`:     {"plans"},
+		"CREATE TEMPORARY TABLE plans AS SELECT 1":            {"plans"},
+		"CREATE OR REPLACE VIEW plans AS SELECT 1":            {"plans"},
+		"  CREATE\n TABLE\n plans (id int)":                   {"plans"},
+		"CREATE EXTENSION plans":                              nil,
+		"SELECT * FROM plans":                                 nil,
+		"DELETE FROM plans":                                   nil,
+		"UPDATE plans SET name = 'CREATE TABLE plans'":        nil,
+		"":           nil,
+		"DROP":       nil,
+		"DROP TABLE": nil,
 	} {
-		got, ok := ddlTable(sql)
-		require.True(t, ok, sql)
-		require.Equal(t, want, got, sql)
+		require.Equal(t, want, ddlTables(sql), sql)
 	}
-	_, ok := ddlTable("UPDATE plans SET name = 'CREATE TABLE plans'")
-	require.False(t, ok)
+}
+
+func TestBaseName(t *testing.T) {
+	for name, want := range map[string]string{
+		"plans":            "plans",
+		"Plans":            "plans",
+		`"plans"`:          "plans",
+		"`x`.`Plans`":      "plans",
+		"public.plans":     "plans",
+		`"a"."b"."Plans" `: "plans",
+		"":                 "",
+		"ärzte":            "ärzte",
+	} {
+		require.Equal(t, want, baseName(name), name)
+	}
 }
 
 func TestIsSavepoint(t *testing.T) {
-	for _, q := range []string{"SAVEPOINT sp1", "ROLLBACK TO SAVEPOINT sp1", "rollback to sp1", "RELEASE SAVEPOINT sp_1"} {
-		require.True(t, isSavepoint(q), q)
-	}
-	for _, q := range []string{"", "SAVEPOINT ", "SAVEPOINT a; DELETE FROM t", "SAVEPOINT a b", "SAVEPOINTS", "ROLLBACK", "DELETE FROM savepoint"} {
-		require.False(t, isSavepoint(q), q)
+	for query, want := range map[string]bool{
+		"SAVEPOINT sp0x1":               true,
+		"savepoint sp":                  true,
+		"ROLLBACK TO SAVEPOINT sp":      true,
+		"ROLLBACK TO sp":                true,
+		"RELEASE SAVEPOINT `sp`":        true,
+		"release \"sp\"":                true,
+		"":                              false,
+		"SAVEPOINT ":                    false,
+		"ROLLBACK":                      false,
+		"SAVEPOINT sp; DROP TABLE x":    false,
+		"SELECT 1":                      false,
+		"UPDATE savepoint SET x = 1":    false,
+		"ROLLBACK TO sp -- and another": false,
+	} {
+		require.Equal(t, want, isSavepoint(query), query)
 	}
 }

@@ -229,7 +229,12 @@ func errNoDB(what string) error {
 // or RELEASE, as GORM's dialects write them.
 func isSavepoint(query string) bool {
 	const longest = len("ROLLBACK TO SAVEPOINT ") + 64
-	if len(query) > longest {
+	if len(query) > longest || query == "" {
+		return false
+	}
+	switch query[0] {
+	case 'S', 's', 'R', 'r':
+	default: // nearly every statement
 		return false
 	}
 	name, ok := "", false

@@ -139,9 +139,6 @@ func (f *file) path() string { return filepath.Join(f.root, f.name) }
 // base is the part of the name that errors may show.
 func (f *file) base() string { return filepath.Base(f.name) }
 
-// readOnly reports whether the DSN has mode=ro.
-func (f *file) readOnly() bool { return f.query.Get("mode") == "ro" }
-
 // check returns an error unless the file is there, a regular file, and inside
 // of where it has to be. Another process may change that afterwards; this is a
 // guard against wrong DSNs, and against links that somebody forgot.
