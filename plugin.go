@@ -131,6 +131,7 @@ type Plugin struct {
 	mu          sync.Mutex // guards initialized
 	initialized bool
 
+	txs       sync.Map // *gorm.Statement to *begunTx, while its callbacks run
 	refused   atomic.Uint64
 	mainPools atomic.Pointer[map[gorm.ConnPool]struct{}] // main's and dbresolver's
 	stop      context.CancelFunc                         // ends the Watch loop
