@@ -171,6 +171,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if p.initialized {
 		return p.again(db)
 	}
+	if p.isReplica(db) {
+		return nil
+	}
 	if db.ConnPool == nil || db.Statement == nil {
 		return errors.New("tenancy: db has no connection pool; open it on the main database first")
 	}
