@@ -83,6 +83,7 @@ type entry struct {
 	rechecking bool
 	used       time.Duration
 	checkAt    time.Duration
+	held       *held // made on demand; see pin
 }
 
 // errAgain is the err of an entry that was retired while it was being opened:
@@ -108,6 +109,21 @@ func newCache(o opener, observe func(Event), limits Limits, recheck time.Duratio
 		live:    make(map[*entry]struct{}),
 		evicted: make(map[Cause]uint64),
 	}
+}
+
+// pin returns what make makes for the tenant, the same one as long as the
+// tenant is open: it is the id alone, and holds no pool.
+func (c *cache) pin(id string, make func(id string) *held) *held {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.lru.Peek(id)
+	if !ok {
+		return make(id)
+	}
+	if e.held == nil {
+		e.held = make(id)
+	}
+	return e.held
 }
 
 // acquire leases the tenant's entry, opening it if need be. The caller gives

@@ -25,6 +25,8 @@ func (v verb) writes() bool { return v == verbCreate || v == verbUpdate || v == 
 // The names of our callbacks.
 const (
 	cbRoute   = "tenancy:route"
+	cbBegun   = "tenancy:begun"
+	cbEnd     = "tenancy:end"
 	cbCheck   = "tenancy:check"
 	cbStamp   = "tenancy:stamp"
 	cbRestore = "tenancy:restore"
@@ -47,6 +49,9 @@ type hook struct {
 // callbacks the one registered later runs first, so dbresolver's, used first,
 // would overwrite our choice.
 //
+// begun comes directly after gorm has begun its default transaction, and
+// remembers it for check, and for end, which comes before gorm ends it.
+//
 // check comes directly before the statement is built and run, because hooks
 // and other plugins run between the two.
 func (p *Plugin) hooks(v verb, begin bool) []hook {
@@ -59,17 +64,26 @@ func (p *Plugin) hooks(v verb, begin bool) []hook {
 		verbUpdate: "gorm:setup_reflect_value",
 		verbDelete: "gorm:before_delete",
 	}[v]
-	if begin {
-		first = beginTx
+	var hooks []hook
+	if v.writes() {
+		if begin {
+			hooks = []hook{
+				{name: cbBegun, before: first, fn: p.begun},
+				{name: cbEnd, before: "gorm:commit_or_rollback_transaction", fn: p.end(v)},
+			}
+			first = beginTx
+		} else {
+			hooks = []hook{{name: cbEnd, after: "gorm:after_" + string(v), fn: p.end(v)}}
+		}
 	}
 	switch v {
 	case verbCreate:
-		return []hook{
+		return append(hooks, []hook{
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:create", fn: p.check(v)},
 			{name: cbStamp, before: saveAfter, fn: p.stamp},
 			{name: cbRestore, after: "gorm:after_create", fn: p.restore},
-		}
+		}...)
 	case verbQuery:
 		return []hook{
 			{name: cbRoute, before: "gorm:query", fn: p.route(v)},
@@ -77,17 +91,17 @@ func (p *Plugin) hooks(v verb, begin bool) []hook {
 			{name: cbRestore, after: "gorm:after_query", fn: p.restore},
 		}
 	case verbUpdate:
-		return []hook{
+		return append(hooks, []hook{
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:update", fn: p.check(v)},
 			{name: cbRestore, after: "gorm:after_update", fn: p.restore},
-		}
+		}...)
 	case verbDelete:
-		return []hook{
+		return append(hooks, []hook{
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:delete", fn: p.check(v)},
 			{name: cbRestore, after: "gorm:after_delete", fn: p.restore},
-		}
+		}...)
 	default: // row, raw
 		return []hook{
 			{name: cbRoute, before: "gorm:" + string(v), fn: p.route(v)},

@@ -35,3 +35,15 @@ func (p *Plugin) isMainPool(pool gorm.ConnPool) bool {
 	_, ok := known[pool]
 	return ok
 }
+
+// isReplica reports whether db is one that dbresolver opens for a replica, with
+// a copy of the Config that lists both plugins. If gorm.Open initializes
+// dbresolver first (Config.Plugins is a map), that db comes before the one that
+// p is for.
+func (p *Plugin) isReplica(db *gorm.DB) bool {
+	if db.Plugins[pluginName] != gorm.Plugin(p) { // not by Config.Plugins
+		return false
+	}
+	dr, ok := db.Plugins[(&dbresolver.DBResolver{}).Name()].(*dbresolver.DBResolver)
+	return ok && dr.DB != nil && dr.DB.Callback() != db.Callback()
+}

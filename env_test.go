@@ -24,12 +24,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Exceptions: the cache of prepared statements that GORM makes for
+	// Exceptions: the prometheus plugin's timer (prometheus.go, Initialize) and
+	// the cache of prepared statements that GORM makes for
 	// PrepareStmt has a goroutine that nothing ends (gorm
 	// internal/lru/lru.go, NewLRU).
 	goleak.VerifyTestMain(pgtest.Main(m),
 		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1"),
-		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func2"))
+		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func2"),
+		goleak.IgnoreAnyFunction("gorm.io/plugin/prometheus.(*Prometheus).Initialize.func1.1"))
 }
 
 // Models of the imaginary app that the tests run. Every key starts at 1 in

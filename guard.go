@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"context"
 	"database/sql"
 	"reflect"
 
@@ -33,14 +34,69 @@ func (p *Plugin) route(v verb) func(*gorm.DB) {
 		}
 		if err != nil {
 			p.refuse(db, v, err)
+			return
+		}
+		if v.writes() {
+			p.begun(db)
 		}
 	}
+}
+
+// begunTx is what begun remembers of a statement. It is forgotten when the
+// transaction's ctx ends, since a hook that panics leaves both behind.
+type begunTx struct {
+	tx     *Tx
+	forget func() bool
+}
+
+// begun is the callback that remembers the transaction of a statement whose
+// hooks could replace it: a hook shares the statement, and gorm knows its
+// default transaction by the statement's ConnPool alone.
+func (p *Plugin) begun(db *gorm.DB) {
+	stmt := db.Statement
+	tx, ok := stmt.ConnPool.(*Tx)
+	if !ok || tx.inner == nil || db.Error != nil || !hasHooks(stmt) {
+		return
+	}
+	if _, ok := p.txs.Load(stmt); ok {
+		return
+	}
+	p.txs.Store(stmt, &begunTx{tx, context.AfterFunc(tx.ctx, func() { p.txs.Delete(stmt) })})
+}
+
+// putBack puts a replaced transaction into the statement again, so that gorm
+// ends it and its connection comes back, and refuses the statement.
+func (p *Plugin) putBack(db *gorm.DB, v verb) {
+	stmt := db.Statement
+	noted, ok := p.txs.Load(stmt)
+	if !ok {
+		return
+	}
+	tx := noted.(*begunTx).tx
+	if stmt.ConnPool == gorm.ConnPool(tx) {
+		return
+	}
+	err := p.unproved(db, v, stmt.ConnPool)
+	stmt.ConnPool = tx
+	if db.Error != nil { // of the hook, say; it is the one to be seen
+		_ = tx.refuse(err)
+		return
+	}
+	p.refuse(db, v, err)
+}
+
+// hasHooks reports whether hooks of the model run with the statement.
+func hasHooks(stmt *gorm.Statement) bool {
+	s := stmt.Schema
+	return s != nil && !stmt.SkipHooks && (s.BeforeSave || s.BeforeCreate || s.BeforeUpdate || s.BeforeDelete ||
+		s.AfterSave || s.AfterCreate || s.AfterUpdate || s.AfterDelete)
 }
 
 // check returns the callback that proves, after hooks and other plugins have
 // run, that the statement still leads to its database.
 func (p *Plugin) check(v verb) func(*gorm.DB) {
 	return func(db *gorm.DB) {
+		p.putBack(db, v)
 		if db.Error != nil || db.DryRun {
 			return
 		}
@@ -87,6 +143,16 @@ func (p *Plugin) restore(db *gorm.DB) {
 		db.Statement.ConnPool = pool.prev
 	case *dryPool:
 		db.Statement.ConnPool = pool.prev
+	}
+}
+
+// end returns the callback that lets gorm end the transaction that it began.
+func (p *Plugin) end(v verb) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		p.putBack(db, v)
+		if noted, ok := p.txs.LoadAndDelete(db.Statement); ok {
+			noted.(*begunTx).forget()
+		}
 	}
 }
 
@@ -186,6 +252,12 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	if sc.Conflicted {
 		return target{}, checkScope(sc, string(v))
 	}
+	// A hook's statement, or an association's, of a write that is held.
+	if h, ok := stmt.ConnPool.(*held); ok {
+		if err := h.mismatch(sc, string(v)); err != nil {
+			return target{}, err
+		}
+	}
 	mainModel, err := p.models.owns(stmt, v, sc)
 	if err != nil {
 		return target{}, err
@@ -249,16 +321,18 @@ func tenantOf(base gorm.ConnPool, sc scope.Scope, v verb) (string, error) {
 	return sc.ID, nil
 }
 
-// hold binds a write outside of a transaction to its tenant if hooks run
-// before it: a hook shares the statement (gorm callbacks/callmethod.go), and
-// one that sets its Context would move the write to another tenant.
+// hold binds a write outside of a transaction to its tenant: hooks and other
+// plugins' callbacks run between route and the write, they share the statement
+// (gorm callbacks/callmethod.go), and one that sets its Context would move the
+// write to another tenant, unchecked.
 func (p *Plugin) hold(stmt *gorm.Statement, base gorm.ConnPool, t target) {
-	s := stmt.Schema
-	if _, ok := base.(*bound); ok || s == nil || stmt.SkipHooks ||
-		!(s.BeforeSave || s.BeforeCreate || s.BeforeUpdate || s.BeforeDelete) {
-		return
+	if base == gorm.ConnPool(p.router) { // else it is bound already
+		stmt.ConnPool = p.cache.pin(t.id, p.router.hold)
 	}
-	stmt.ConnPool = &held{bound: bound{router: p.router, id: t.id}, prev: base}
+}
+
+func (r *router) hold(id string) *held {
+	return &held{bound: bound{router: r, id: id}, prev: r}
 }
 
 // toMain makes a statement on no transaction run on the main database.

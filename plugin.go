@@ -131,6 +131,7 @@ type Plugin struct {
 	mu          sync.Mutex // guards initialized
 	initialized bool
 
+	txs       sync.Map // *gorm.Statement to *begunTx, while its callbacks run
 	refused   atomic.Uint64
 	mainPools atomic.Pointer[map[gorm.ConnPool]struct{}] // main's and dbresolver's
 	stop      context.CancelFunc                         // ends the Watch loop
@@ -169,6 +170,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	}
 	if p.initialized {
 		return p.again(db)
+	}
+	if p.isReplica(db) {
+		return nil
 	}
 	if db.ConnPool == nil || db.Statement == nil {
 		return errors.New("tenancy: db has no connection pool; open it on the main database first")

@@ -198,14 +198,16 @@ func (t *Tx) Commit() error {
 	return poison
 }
 
-// Rollback rolls back. It is no error that database/sql has done so already
-// because the ctx of Begin ended: gorm would report it in place of the ctx's.
+// Rollback rolls back. It is no error that the ctx of Begin has ended, and
+// with it the transaction: database/sql has rolled back already, or the driver
+// can't and drops the connection. gorm would report it in place of the first
+// error.
 func (t *Tx) Rollback() error {
 	if t.inner == nil {
 		return nil
 	}
 	err := t.inner.Rollback()
-	if errors.Is(err, sql.ErrTxDone) && t.ctx.Err() != nil {
+	if ended := t.ctx.Err(); ended != nil && (errors.Is(err, sql.ErrTxDone) || errors.Is(err, ended)) {
 		return nil
 	}
 	return err
