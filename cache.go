@@ -290,6 +290,7 @@ func (c *cache) trimLocked() (victims []*entry) {
 	for tries := c.lru.Len(); c.lru.Len() > c.max && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
 		if e.refs > 0 {
+			e.used = c.now
 			c.lru.Get(id) // to the young end
 			continue
 		}
@@ -474,9 +475,14 @@ func (c *cache) sweep() {
 		c.mu.Lock()
 		c.now = time.Since(c.start)
 		for {
-			_, e, ok := c.lru.GetOldest()
-			if !ok || e.refs > 0 || c.now-e.used < c.idle {
+			id, e, ok := c.lru.GetOldest()
+			if !ok || c.now-e.used < c.idle {
 				break // the rest was used later
+			}
+			if e.refs > 0 { // in use now, maybe for long; the rest must not wait for it
+				e.used = c.now
+				c.lru.Get(id) // to the young end
+				continue
 			}
 			c.removeLocked(e)
 			victims = append(victims, e)
