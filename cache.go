@@ -58,6 +58,7 @@ type cache struct {
 	byPlace  map[any]*entry                 // entries of lru by tenantPool.identity
 	live     map[*entry]struct{}            // every entry that is not gone
 	now      time.Duration                  // since start; set by the sweeper, so coarse
+	news     uint64                         // calls of recheckAll
 	sweeping bool
 	closed   bool
 
@@ -83,6 +84,7 @@ type entry struct {
 	rechecking bool
 	used       time.Duration
 	checkAt    time.Duration
+	news       uint64 // cache.news when the resolver was last asked
 }
 
 // errAgain is the err of an entry that was retired while it was being opened:
@@ -127,6 +129,7 @@ func (c *cache) acquire(ctx context.Context, id string) (*entry, error) {
 			check := c.now >= e.checkAt && !e.rechecking
 			if check {
 				e.rechecking = true
+				e.news = c.news
 				e.refs++
 			}
 			c.mu.Unlock()
@@ -180,6 +183,7 @@ func (c *cache) addLocked(ctx context.Context, id string) *entry {
 		gone:  make(chan struct{}),
 		refs:  1,
 		used:  c.now,
+		news:  c.news,
 	}
 	c.lru.Add(id, e) // never over a key that is there: that would lose its pool
 	c.live[e] = struct{}{}
@@ -227,7 +231,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	case err == nil:
 		e.opened = true
 		e.used = c.now
-		e.checkAt = c.now + c.recheck
+		c.trustLocked(e)
 		c.openedTotal++
 	default:
 		e.err = err
@@ -239,6 +243,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	check := clash != nil && clash.opened && !clash.retired && !clash.rechecking
 	if check {
 		clash.rechecking = true
+		clash.news = c.news
 		clash.refs++
 	}
 	c.mu.Unlock()
@@ -446,15 +451,25 @@ func (c *cache) runRecheck(ctx context.Context, e *entry) {
 	}
 	c.mu.Lock()
 	e.rechecking = false
-	e.checkAt = c.now + c.recheck
+	c.trustLocked(e)
 	c.mu.Unlock()
 	c.release(e)
+}
+
+// trustLocked trusts what the resolver said of e for a while, unless
+// recheckAll was called after it was asked.
+func (c *cache) trustLocked(e *entry) {
+	e.checkAt = 0
+	if e.news == c.news {
+		e.checkAt = c.now + c.recheck
+	}
 }
 
 // recheckAll makes the next use of every open pool resolve it again.
 func (c *cache) recheckAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.news++
 	for e := range c.live {
 		e.checkAt = 0
 	}
