@@ -421,17 +421,22 @@ func (c *cache) await(ctx context.Context, op string, want func(*entry) bool) er
 		select {
 		case <-e.gone:
 		case <-ctx.Done():
-			left := 0
+			err := &Error{Op: op, Tenant: e.id, Cause: context.Cause(ctx)}
 			select {
+			case <-e.gone:
+				continue // both were ready
 			case <-e.ready:
+				left := 0
 				if e.pool != nil {
 					left = e.pool.conns()
 				}
+				err.Detail = fmt.Sprintf("%d connections are still in use", left)
+				err.Hint = "close its Rows and transactions, or call again with more time"
 			default:
+				err.Detail = "the resolver has not answered"
+				err.Hint = "let Resolve respect its context's deadline"
 			}
-			return &Error{Op: op, Tenant: e.id, Cause: context.Cause(ctx),
-				Detail: fmt.Sprintf("%d connections are still in use", left),
-				Hint:   "close its Rows and transactions, or call again with more time"}
+			return err
 		}
 	}
 	return nil
