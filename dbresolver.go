@@ -35,3 +35,21 @@ func (p *Plugin) isMainPool(pool gorm.ConnPool) bool {
 	_, ok := known[pool]
 	return ok
 }
+
+// openedByResolver reports whether db is one that dbresolver is opening, with
+// a copy of the gorm.Config of the db that it serves: a replica or a source
+// (dbresolver dbresolver.go, convertToConnPool). gorm.Open then initializes
+// there all that the Config lists as Plugins, p too.
+func (p *Plugin) openedByResolver(db *gorm.DB) bool {
+	dr, ok := db.Plugins[(&dbresolver.DBResolver{}).Name()].(*dbresolver.DBResolver)
+	if !ok || dr.DB == nil || dr.DB.Config == db.Config ||
+		reflect.ValueOf(dr.DB.Plugins).Pointer() != reflect.ValueOf(db.Plugins).Pointer() {
+		return false
+	}
+	for _, listed := range db.Plugins { // not yet there when it is db.Use that initializes
+		if listed == gorm.Plugin(p) {
+			return true
+		}
+	}
+	return false
+}

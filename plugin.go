@@ -170,6 +170,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if p.initialized {
 		return p.again(db)
 	}
+	if p.openedByResolver(db) {
+		return nil // db itself comes later: both are in gorm.Config.Plugins
+	}
 	if db.ConnPool == nil || db.Statement == nil {
 		return errors.New("tenancy: db has no connection pool; open it on the main database first")
 	}
