@@ -98,6 +98,8 @@ type env struct {
 	calls  *recorder // every driver call on every database, since reset
 	raw    map[string]*sql.DB
 	static tenancy.Static
+	// dialect makes the engine's dialector.
+	dialect func(*sql.DB) gorm.Dialector
 }
 
 type envOption func(*envConfig)
@@ -107,6 +109,8 @@ type envConfig struct {
 	cfg    tenancy.Config
 	before func(*gorm.DB) // after gorm.Open, before db.Use(tenancy)
 	after  func(*gorm.DB)
+	early  func(*env, *gorm.DB) // as before and after
+	late   func(*env, *gorm.DB)
 	ids    []string
 }
 
@@ -114,6 +118,8 @@ func withGorm(f func(*gorm.Config)) envOption      { return func(c *envConfig) {
 func withConfig(f func(*tenancy.Config)) envOption { return func(c *envConfig) { f(&c.cfg) } }
 func withBefore(f func(*gorm.DB)) envOption        { return func(c *envConfig) { c.before = f } }
 func withAfter(f func(*gorm.DB)) envOption         { return func(c *envConfig) { c.after = f } }
+func withEarly(f func(*env, *gorm.DB)) envOption   { return func(c *envConfig) { c.early = f } }
+func withLate(f func(*env, *gorm.DB)) envOption    { return func(c *envConfig) { c.late = f } }
 func withTenants(ids ...string) envOption          { return func(c *envConfig) { c.ids = ids } }
 
 const mainName = "main"
@@ -155,7 +161,7 @@ func newEnv(t testing.TB, name string, engine tenancy.Engine, create func(name s
 	for _, o := range opts {
 		o(&c)
 	}
-	e := &env{t: t, name: name, calls: &recorder{}, raw: map[string]*sql.DB{}, static: tenancy.Static{}}
+	e := &env{t: t, name: name, calls: &recorder{}, raw: map[string]*sql.DB{}, static: tenancy.Static{}, dialect: dialect}
 
 	connector := func(dsn string) driver.Connector {
 		inner, err := engine.Connector(dsn)
@@ -186,10 +192,16 @@ func newEnv(t testing.TB, name string, engine tenancy.Engine, create func(name s
 	if c.before != nil {
 		c.before(db)
 	}
+	if c.early != nil {
+		c.early(e, db)
+	}
 	e.plugin = tenancy.New(c.cfg)
 	require.NoError(t, db.Use(e.plugin))
 	if c.after != nil {
 		c.after(db)
+	}
+	if c.late != nil {
+		c.late(e, db)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20e9)
