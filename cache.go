@@ -58,6 +58,7 @@ type cache struct {
 	byPlace  map[any]*entry                 // entries of lru by tenantPool.identity
 	live     map[*entry]struct{}            // every entry that is not gone
 	now      time.Duration                  // since start; set by the sweeper, so coarse
+	news     uint64                         // calls of recheckAll
 	sweeping bool
 	closed   bool
 
@@ -83,7 +84,8 @@ type entry struct {
 	rechecking bool
 	used       time.Duration
 	checkAt    time.Duration
-	held       *held // made on demand; see pin
+	held       *held  // made on demand; see pin
+	news       uint64 // cache.news when the resolver was last asked
 }
 
 // errAgain is the err of an entry that was retired while it was being opened:
@@ -143,6 +145,7 @@ func (c *cache) acquire(ctx context.Context, id string) (*entry, error) {
 			check := c.now >= e.checkAt && !e.rechecking
 			if check {
 				e.rechecking = true
+				e.news = c.news
 				e.refs++
 			}
 			c.mu.Unlock()
@@ -196,6 +199,7 @@ func (c *cache) addLocked(ctx context.Context, id string) *entry {
 		gone:  make(chan struct{}),
 		refs:  1,
 		used:  c.now,
+		news:  c.news,
 	}
 	c.lru.Add(id, e) // never over a key that is there: that would lose its pool
 	c.live[e] = struct{}{}
@@ -243,7 +247,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	case err == nil:
 		e.opened = true
 		e.used = c.now
-		e.checkAt = c.now + c.recheck
+		c.trustLocked(e)
 		c.openedTotal++
 	default:
 		e.err = err
@@ -255,6 +259,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	check := clash != nil && clash.opened && !clash.retired && !clash.rechecking
 	if check {
 		clash.rechecking = true
+		clash.news = c.news
 		clash.refs++
 	}
 	c.mu.Unlock()
@@ -306,6 +311,7 @@ func (c *cache) trimLocked() (victims []*entry) {
 	for tries := c.lru.Len(); c.lru.Len() > c.max && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
 		if e.refs > 0 {
+			e.used = c.now
 			c.lru.Get(id) // to the young end
 			continue
 		}
@@ -431,17 +437,22 @@ func (c *cache) await(ctx context.Context, op string, want func(*entry) bool) er
 		select {
 		case <-e.gone:
 		case <-ctx.Done():
-			left := 0
+			err := &Error{Op: op, Tenant: e.id, Cause: context.Cause(ctx)}
 			select {
+			case <-e.gone:
+				continue // both were ready
 			case <-e.ready:
+				left := 0
 				if e.pool != nil {
 					left = e.pool.conns()
 				}
+				err.Detail = fmt.Sprintf("%d connections are still in use", left)
+				err.Hint = "close its Rows and transactions, or call again with more time"
 			default:
+				err.Detail = "the resolver has not answered"
+				err.Hint = "let Resolve respect its context's deadline"
 			}
-			return &Error{Op: op, Tenant: e.id, Cause: context.Cause(ctx),
-				Detail: fmt.Sprintf("%d connections are still in use", left),
-				Hint:   "close its Rows and transactions, or call again with more time"}
+			return err
 		}
 	}
 	return nil
@@ -461,15 +472,25 @@ func (c *cache) runRecheck(ctx context.Context, e *entry) {
 	}
 	c.mu.Lock()
 	e.rechecking = false
-	e.checkAt = c.now + c.recheck
+	c.trustLocked(e)
 	c.mu.Unlock()
 	c.release(e)
+}
+
+// trustLocked trusts what the resolver said of e for a while, unless
+// recheckAll was called after it was asked.
+func (c *cache) trustLocked(e *entry) {
+	e.checkAt = 0
+	if e.news == c.news {
+		e.checkAt = c.now + c.recheck
+	}
 }
 
 // recheckAll makes the next use of every open pool resolve it again.
 func (c *cache) recheckAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.news++
 	for e := range c.live {
 		e.checkAt = 0
 	}
@@ -490,9 +511,14 @@ func (c *cache) sweep() {
 		c.mu.Lock()
 		c.now = time.Since(c.start)
 		for {
-			_, e, ok := c.lru.GetOldest()
-			if !ok || e.refs > 0 || c.now-e.used < c.idle {
+			id, e, ok := c.lru.GetOldest()
+			if !ok || c.now-e.used < c.idle {
 				break // the rest was used later
+			}
+			if e.refs > 0 { // in use now, maybe for long; the rest must not wait for it
+				e.used = c.now
+				c.lru.Get(id) // to the young end
+				continue
 			}
 			c.removeLocked(e)
 			victims = append(victims, e)

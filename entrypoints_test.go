@@ -57,7 +57,7 @@ type gadgetCopy struct {
 
 func title(o Order, err error) (string, error) { return o.Title, err }
 
-func titles(os []Order, err error) (string, error) {
+func orderTitles(os []Order, err error) (string, error) {
 	var b strings.Builder
 	for _, o := range os {
 		b.WriteString(o.Title + "\n")
@@ -133,7 +133,7 @@ func points() []point {
 		{name: "First", covers: []string{"DB.First"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.First(&o).Error; return o.Title, err })},
 		{name: "Take", covers: []string{"DB.Take"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.Take(&o, 1).Error; return o.Title, err })},
 		{name: "Last", covers: []string{"DB.Last"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.Last(&o).Error; return o.Title, err })},
-		{name: "Find", covers: []string{"DB.Find"}, run: query(func(db *gorm.DB) (string, error) { var os []Order; err := db.Find(&os).Error; return titles(os, err) })},
+		{name: "Find", covers: []string{"DB.Find"}, run: query(func(db *gorm.DB) (string, error) { var os []Order; err := db.Find(&os).Error; return orderTitles(os, err) })},
 		{name: "Find map", run: query(func(db *gorm.DB) (string, error) {
 			var m []map[string]any
 			err := db.Table("orders").Find(&m).Error
@@ -147,7 +147,7 @@ func points() []point {
 		{name: "Find sub-query", run: query(func(db *gorm.DB) (string, error) {
 			var os []Order
 			err := db.Where("customer_id IN (?)", db.Session(&gorm.Session{NewDB: true}).Model(&Customer{}).Select("id")).Find(&os).Error
-			return titles(os, err)
+			return orderTitles(os, err)
 		})},
 		{name: "FindInBatches", covers: []string{"DB.FindInBatches"}, run: query(func(db *gorm.DB) (string, error) {
 			var os []Order
@@ -285,7 +285,7 @@ func points() []point {
 		{name: "Association Find", covers: []string{"DB.Association", "Association.Find"}, run: query(func(db *gorm.DB) (string, error) {
 			var os []Order
 			err := db.Model(&Customer{ID: 1}).Association("Orders").Find(&os)
-			return titles(os, err)
+			return orderTitles(os, err)
 		})},
 		{name: "Association Append", covers: []string{"Association.Append"}, writes: true, run: assoc("Orders", func(a *gorm.Association) error { return a.Append(&Order{Title: "new"}) })},
 		{name: "Association Append many2many", writes: true, run: assoc("Tags", func(a *gorm.Association) error { return a.Append(&Tag{Name: "new"}) })},
@@ -386,7 +386,7 @@ func points() []point {
 		{name: "G Last", covers: []string{"G.Last"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) { return title(o.Last(ctx)) })},
 		{name: "G Take", covers: []string{"G.Take"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) { return title(o.Take(ctx)) })},
 		{name: "G Find", covers: []string{"G.Find"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) {
-			return titles(o.Where("id > ?", 0).Find(ctx))
+			return orderTitles(o.Where("id > ?", 0).Find(ctx))
 		})},
 		{name: "G Find joins and preload", noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) {
 			os, err := o.Joins(clause.LeftJoin.Association("Customer"), nil).Preload("Customer.Tags", nil).Find(ctx)
@@ -398,7 +398,7 @@ func points() []point {
 		{name: "G FindInBatches", covers: []string{"G.FindInBatches"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) {
 			var all []Order
 			err := o.Where("id > 0").FindInBatches(ctx, 1, func(os []Order, _ int) error { all = append(all, os...); return nil })
-			return titles(all, err)
+			return orderTitles(all, err)
 		})},
 		{name: "G Count", covers: []string{"G.Count"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) {
 			n, err := o.Count(ctx, "id")
@@ -423,7 +423,7 @@ func points() []point {
 			return s, errors.Join(rows.Scan(&s), rows.Err())
 		})},
 		{name: "G Raw", covers: []string{"G.Raw"}, noScope: true, run: gq(func(ctx context.Context, o gorm.Interface[Order]) (string, error) {
-			return titles(o.Raw("SELECT * FROM orders").Find(ctx))
+			return orderTitles(o.Raw("SELECT * FROM orders").Find(ctx))
 		})},
 		{name: "G Exec", covers: []string{"G.Exec"}, writes: true, noScope: true, run: g(func(ctx context.Context, o gorm.Interface[Order]) error {
 			return o.Exec(ctx, "UPDATE tags SET name = ?", "new")

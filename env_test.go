@@ -99,6 +99,8 @@ type env struct {
 	raw     map[string]*sql.DB
 	static  tenancy.Static
 	gadgets string // the shape of the Migrator's tables, as made by refresh
+	// dialect makes the engine's dialector.
+	dialect func(*sql.DB) gorm.Dialector
 }
 
 type envOption func(*envConfig)
@@ -108,6 +110,8 @@ type envConfig struct {
 	cfg    tenancy.Config
 	before func(*gorm.DB) // after gorm.Open, before db.Use(tenancy)
 	after  func(*gorm.DB)
+	early  func(*env, *gorm.DB) // as before and after
+	late   func(*env, *gorm.DB)
 	ids    []string
 }
 
@@ -115,6 +119,8 @@ func withGorm(f func(*gorm.Config)) envOption      { return func(c *envConfig) {
 func withConfig(f func(*tenancy.Config)) envOption { return func(c *envConfig) { f(&c.cfg) } }
 func withBefore(f func(*gorm.DB)) envOption        { return func(c *envConfig) { c.before = f } }
 func withAfter(f func(*gorm.DB)) envOption         { return func(c *envConfig) { c.after = f } }
+func withEarly(f func(*env, *gorm.DB)) envOption   { return func(c *envConfig) { c.early = f } }
+func withLate(f func(*env, *gorm.DB)) envOption    { return func(c *envConfig) { c.late = f } }
 func withTenants(ids ...string) envOption          { return func(c *envConfig) { c.ids = ids } }
 
 const mainName = "main"
@@ -156,7 +162,7 @@ func newEnv(t testing.TB, name string, engine tenancy.Engine, create func(name s
 	for _, o := range opts {
 		o(&c)
 	}
-	e := &env{t: t, name: name, calls: &recorder{}, raw: map[string]*sql.DB{}, static: tenancy.Static{}}
+	e := &env{t: t, name: name, calls: &recorder{}, raw: map[string]*sql.DB{}, static: tenancy.Static{}, dialect: dialect}
 
 	connector := func(dsn string) driver.Connector {
 		inner, err := engine.Connector(dsn)
@@ -187,10 +193,16 @@ func newEnv(t testing.TB, name string, engine tenancy.Engine, create func(name s
 	if c.before != nil {
 		c.before(db)
 	}
+	if c.early != nil {
+		c.early(e, db)
+	}
 	e.plugin = tenancy.New(c.cfg)
 	require.NoError(t, db.Use(e.plugin))
 	if c.after != nil {
 		c.after(db)
+	}
+	if c.late != nil {
+		c.late(e, db)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20e9)

@@ -9,8 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/plugin/opentelemetry/tracing"
-	"gorm.io/plugin/prometheus"
 
 	"github.com/gorm-tenancy/tenancy"
 )
@@ -272,17 +270,6 @@ func TestRedTeam39CacheBySQLText(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Use(caches{}))
 	require.ErrorContains(t, db.Use(tenancy.New(tenancy.Config{Resolver: e.static})), "gorm:caches")
-}
-
-func TestRedTeam40TelemetryPlugins(t *testing.T) {
-	telemetry := func(db *gorm.DB) {
-		require.NoError(t, db.Use(tracing.NewPlugin()))
-		require.NoError(t, db.Use(prometheus.New(prometheus.Config{RefreshInterval: 3600})))
-	}
-	for _, with := range []func(func(*gorm.DB)) envOption{withBefore, withAfter} {
-		e := openSQLite(t, with(telemetry))
-		requireRouted(t, e, e.db)
-	}
 }
 
 func TestRedTeam41OtherCallbacks(t *testing.T) {

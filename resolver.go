@@ -62,8 +62,9 @@ func (c chain) Resolve(ctx context.Context, id string) (Database, error) {
 	return Database{}, ErrTenantNotFound
 }
 
-// Watch runs the Watch of every link, and returns when the first one ends:
-// the caller starts all of them again, and no change is missed silently.
+// Watch runs the Watch of every link, and returns when the first one ends or
+// panics: the caller starts all of them again, and no change is missed
+// silently. If no link is a Watcher it waits for ctx.
 func (c chain) Watch(ctx context.Context, changed func(id string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,17 +72,23 @@ func (c chain) Watch(ctx context.Context, changed func(id string)) error {
 		wg    sync.WaitGroup
 		once  sync.Once
 		first error
+		any   bool
 	)
 	for _, r := range c {
 		w, ok := r.(Watcher)
 		if !ok {
 			continue
 		}
+		any = true
 		wg.Go(func() {
-			err := w.Watch(ctx, changed)
+			err := runWatch(ctx, w, changed)
 			once.Do(func() { first = err })
 			cancel()
 		})
+	}
+	if !any {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	wg.Wait()
 	return first

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +15,15 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 )
 
-// liveDSN returns the DSN of a database on a running server, or skips the test.
+// liveDSN returns the DSN of a new database on a running server, or skips the
+// test.
 func liveDSN(t testing.TB) string {
 	t.Helper()
-	dsn := os.Getenv("TENANCY_TEST_DSN")
-	if dsn == "" {
-		t.Skip("set TENANCY_TEST_DSN to the DSN of a PostgreSQL database")
-	}
-	return dsn
+	pg := pgtest.Shared(t)
+	return pg.DSN(pg.CreateDatabase(t))
 }
 
 // openLive opens a pool of one connection.

@@ -35,7 +35,7 @@ func Ctx(ctx context.Context, id string) context.Context {
 		return ctx
 	}
 	if s.Pin != "" && s.Pin != id {
-		s.Conflict, s.Conflicted = id, true
+		s.Conflict, s.Conflicted, s.Main = id, true, false
 		return scope.With(ctx, s)
 	}
 	s.ID, s.Named, s.Main = id, true, false
