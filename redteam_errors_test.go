@@ -118,6 +118,10 @@ func TestRedTeam24ErrorsUnwrap(t *testing.T) {
 		require.ErrorIs(t, tx.Commit().Error, tenancy.ErrNoTenant)
 		tx = e.db.Begin()
 		require.ErrorIs(t, tx.Rollback().Error, tenancy.ErrNoTenant)
+		// gorm's PreparedStmtDB drops the transaction that carries the reason.
+		tx = e.db.Session(&gorm.Session{PrepareStmt: true}).Begin()
+		require.ErrorIs(t, tx.Error, tenancy.ErrNoTenant)
+		require.Error(t, tx.Commit().Error)
 		for name, run := range writesAndReads {
 			require.ErrorIs(t, run(e.db), tenancy.ErrNoTenant, name)
 			var detail *tenancy.Error

@@ -225,6 +225,14 @@ func TestRedTeam21CapturedSessionInAScope(t *testing.T) {
 		_ = e.in(idA).Scopes(captured).Find(&orders)
 		require.Empty(t, orders)
 	})
+	// Without a default transaction nothing tells it from a statement of b.
+	e.unchanged(func() {
+		no := func(*gorm.DB) *gorm.DB {
+			return e.in(idB).Session(&gorm.Session{SkipDefaultTransaction: true}).Table("notes").Where("1 = 1")
+		}
+		require.NoError(t, e.in(idA).Scopes(no).Delete(&Note{}).Error)
+	}, idB)
+	require.Empty(t, e.dump(idB)["notes"])
 }
 
 // 21b.

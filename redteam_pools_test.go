@@ -342,6 +342,19 @@ func TestRedTeam12OneDatabaseForTwoTenants(t *testing.T) {
 	require.ErrorContains(t, use(otherDialect{engine}, e.static), "must be of one kind")
 }
 
+func TestRedTeam12OneDatabaseResolvedForTwoTenants(t *testing.T) {
+	engines(t, func(t *testing.T, open func(...envOption) *env) {
+		var e *env
+		e = open(withConfig(func(c *tenancy.Config) {
+			c.Resolver = tenancy.ResolverFunc(func(context.Context, string) (tenancy.Database, error) {
+				return e.static[idA], nil
+			})
+		}))
+		require.Equal(t, ordersOf(idA), titles(t, e.in("first")))
+		e.unchanged(func() { require.Error(t, e.in("second").Create(&Tag{Name: "x"}).Error) })
+	})
+}
+
 type otherDialect struct{ tenancysqlite.Engine }
 
 func (otherDialect) Dialect() string { return "other" }
