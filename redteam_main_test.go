@@ -340,3 +340,20 @@ func TestRedTeam44QualifiedNames(t *testing.T) {
 		return err
 	}))
 }
+
+// perTenant is a model whose TableName changes: gorm asks for it once.
+type perTenant struct{ ID uint }
+
+var tableNow string
+
+func (perTenant) TableName() string { return tableNow }
+
+func TestRedTeam44TableNameIsCached(t *testing.T) {
+	e := openSQLite(t)
+	tableNow = "tags"
+	e.calls.reset()
+	require.NoError(t, e.in(idA).Find(&[]perTenant{}).Error)
+	tableNow = "notes"
+	require.NoError(t, e.in(idB).Find(&[]perTenant{}).Error)
+	require.Equal(t, []string{"acme: query SELECT * FROM `tags`", "bravo: query SELECT * FROM `tags`"}, e.sent())
+}
