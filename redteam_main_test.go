@@ -223,6 +223,14 @@ func TestRedTeam21CapturedSessionInAScope(t *testing.T) {
 		_ = e.in(idA).Scopes(captured).Find(&orders)
 		require.Empty(t, orders)
 	})
+	// Without a default transaction nothing tells it from a statement of b.
+	e.unchanged(func() {
+		no := func(*gorm.DB) *gorm.DB {
+			return e.in(idB).Session(&gorm.Session{SkipDefaultTransaction: true}).Table("notes").Where("1 = 1")
+		}
+		require.NoError(t, e.in(idA).Scopes(no).Delete(&Note{}).Error)
+	}, idB)
+	require.Empty(t, e.dump(idB)["notes"])
 }
 
 // 21b.
@@ -318,4 +326,21 @@ func TestRedTeam44QualifiedNames(t *testing.T) {
 		_, err = conn.ExecContext(context.Background(), "DETACH other")
 		return err
 	}))
+}
+
+// perTenant is a model whose TableName changes: gorm asks for it once.
+type perTenant struct{ ID uint }
+
+var tableNow string
+
+func (perTenant) TableName() string { return tableNow }
+
+func TestRedTeam44TableNameIsCached(t *testing.T) {
+	e := openSQLite(t)
+	tableNow = "tags"
+	e.calls.reset()
+	require.NoError(t, e.in(idA).Find(&[]perTenant{}).Error)
+	tableNow = "notes"
+	require.NoError(t, e.in(idB).Find(&[]perTenant{}).Error)
+	require.Equal(t, []string{"acme: query SELECT * FROM `tags`", "bravo: query SELECT * FROM `tags`"}, e.sent())
 }

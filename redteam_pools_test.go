@@ -3,7 +3,6 @@ package tenancy_test
 import (
 	"context"
 	"database/sql"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,54 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
-	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 )
-
-// The tests named TestRedTeam are the ways in which a statement could reach
-// the wrong database or lose its error. Most of them are attacks that fail;
-// some pin what no plugin can close, so that the documentation stays true.
-
-// refused requires that attack fails with want, changes no database and sends
-// nothing to any.
-func (e *env) refused(want error, attack func() error) {
-	e.t.Helper()
-	before := e.dumps()
-	e.calls.reset()
-	require.ErrorIs(e.t, attack(), want)
-	require.Empty(e.t, e.calls.list())
-	require.Equal(e.t, before, e.dumps())
-}
-
-// unchanged requires that attack changes no database but those named.
-func (e *env) unchanged(attack func(), except ...string) {
-	e.t.Helper()
-	before := e.dumps(except...)
-	attack()
-	require.Equal(e.t, before, e.dumps(except...))
-}
-
-// sent returns the statements that reached a driver, "connect" left out.
-func (e *env) sent() []string {
-	out := []string{}
-	for _, call := range e.calls.list() {
-		if !strings.HasSuffix(call, ": connect") {
-			out = append(out, call)
-		}
-	}
-	return out
-}
-
-func titles(t *testing.T, db *gorm.DB) []string {
-	t.Helper()
-	out := []string{}
-	require.NoError(t, db.Model(&Order{}).Order("id").Pluck("title", &out).Error)
-	return out
-}
-
-func ordersOf(id string) []string { return []string{"order 1 of " + id, "order 2 of " + id} }
 
 func TestRedTeam01ConnectionAndDB(t *testing.T) {
 	engines(t, func(t *testing.T, open func(...envOption) *env) {
@@ -167,87 +122,6 @@ func TestRedTeam03UseOnADerivedSession(t *testing.T) {
 	e.refused(tenancy.ErrNoTenant, func() error { return root.Create(&Tag{}).Error })
 }
 
-// replica is a read replica of the main database for dbresolver.
-func replica(t testing.TB) (*dbresolver.DBResolver, *sql.DB) {
-	path := filepath.Join(t.TempDir(), "replica.db")
-	require.NoError(t, tenancysqlite.Create(t.Context(), path))
-	connector, err := tenancysqlite.Engine{}.Connector(tenancysqlite.DSN(path))
-	require.NoError(t, err)
-	pool := sql.OpenDB(connector)
-	t.Cleanup(func() { _ = pool.Close() })
-	seed(t, &sqlite.Dialector{Conn: pool}, "replica")
-	return dbresolver.Register(dbresolver.Config{
-		Replicas: []gorm.Dialector{&sqlite.Dialector{Conn: pool}}}), pool
-}
-
-func requireRouted(t *testing.T, e *env, db *gorm.DB) {
-	t.Helper()
-	require.NoError(t, tenancy.Verify(db))
-	in := db.WithContext(e.ctx(idA))
-	e.unchanged(func() {
-		require.Equal(t, ordersOf(idA), titles(t, in))
-		var title string
-		require.NoError(t, in.Raw("SELECT title FROM orders WHERE id = 1").Scan(&title).Error)
-		require.Equal(t, "order 1 of acme", title)
-		require.NoError(t, in.Model(&Order{}).Where("id = 1").Select("title").Row().Scan(&title))
-		require.Equal(t, "order 1 of acme", title)
-		require.NoError(t, in.Create(&Tag{Name: "x"}).Error)
-		require.NoError(t, in.Model(&Tag{}).Where("name = 'x'").Update("name", "y").Error)
-		require.NoError(t, in.Exec("INSERT INTO tags (name) VALUES ('z')").Error)
-		require.NoError(t, in.Clauses(dbresolver.Read).Exec("UPDATE tags SET name = 'zz' WHERE name = 'z'").Error)
-		require.NoError(t, in.Where("name = 'y'").Delete(&Tag{}).Error)
-		require.NoError(t, in.Transaction(func(tx *gorm.DB) error { return tx.Create(&Tag{Name: "tx"}).Error }))
-	}, idA)
-	require.Equal(t, []string{"tag of acme", "zz", "tx"}, e.dump(idA)["tags"])
-	_, err := e.raw[idA].Exec("DELETE FROM tags WHERE id > 1")
-	require.NoError(t, err)
-	e.refused(tenancy.ErrNoTenant, func() error { return db.Exec("DELETE FROM tags").Error })
-	e.refused(tenancy.ErrNoTenant, func() error { return db.Find(&[]Order{}).Error })
-}
-
-func requireReplicaRead(t *testing.T, e *env) {
-	t.Helper()
-	var plan Plan
-	require.NoError(t, e.in(idA).First(&plan).Error)
-	require.Equal(t, "plan of replica", plan.Name)
-}
-
-func TestRedTeam04DBResolverUsedAfter(t *testing.T) {
-	resolver, pool := replica(t)
-	e := openSQLite(t, withAfter(func(db *gorm.DB) { require.NoError(t, db.Use(resolver)) }))
-	requireRouted(t, e, e.db)
-	requireReplicaRead(t, e)
-	requireReplicaUntouched(t, pool)
-}
-
-func requireReplicaUntouched(t *testing.T, pool *sql.DB) {
-	t.Helper()
-	var plans, tags int
-	require.NoError(t, pool.QueryRow("SELECT (SELECT count(*) FROM plans), (SELECT count(*) FROM tags)").Scan(&plans, &tags))
-	require.Equal(t, []int{1, 1}, []int{plans, tags})
-}
-
-func TestRedTeam05DBResolverUsedFirst(t *testing.T) {
-	resolver, pool := replica(t)
-	e := openSQLite(t, withBefore(func(db *gorm.DB) { require.NoError(t, db.Use(resolver)) }))
-	requireRouted(t, e, e.db)
-	requireReplicaRead(t, e)
-	requireReplicaUntouched(t, pool)
-}
-
-// dbresolver opens its replicas with a copy of the Config, which initializes
-// the plugins again.
-func TestRedTeam06SecondInitialize(t *testing.T) {
-	resolver, pool := replica(t)
-	e := openSQLite(t, withAfter(func(db *gorm.DB) { require.NoError(t, db.Use(resolver)) }))
-	e.unchanged(func() { require.NoError(t, e.in(idA).Create(&Plan{Name: "new"}).Error) }, mainName)
-	require.Equal(t, []string{"plan of main", "new"}, e.dump(mainName)["plans"])
-	requireReplicaUntouched(t, pool)
-	other, err := gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	require.ErrorContains(t, other.Use(e.plugin), "tenancy.New for each")
-}
-
 // wrapper is a pool of another plugin: tracing, sharding.
 type wrapper struct{ gorm.ConnPool }
 
@@ -289,24 +163,6 @@ func TestRedTeam07ForeignPoolsInAStatement(t *testing.T) {
 	})
 }
 
-// writesAndReads goes through GORM's six processors.
-var writesAndReads = map[string]func(*gorm.DB) error{
-	"create": func(db *gorm.DB) error { return db.Create(&Tag{Name: "attack"}).Error },
-	"query":  func(db *gorm.DB) error { return db.Find(&[]Tag{}).Error },
-	"update": func(db *gorm.DB) error { return db.Model(&Tag{}).Where("id = 1").Update("name", "attack").Error },
-	"delete": func(db *gorm.DB) error { return db.Where("1 = 1").Delete(&Tag{}).Error },
-	"row":    func(db *gorm.DB) error { return db.Table("tags").Select("name").Row().Scan(new(string)) },
-	"rows": func(db *gorm.DB) error {
-		rows, err := db.Table("tags").Rows()
-		if err == nil {
-			err = rows.Close()
-		}
-		return err
-	},
-	"raw":  func(db *gorm.DB) error { return db.Exec("DELETE FROM tags").Error },
-	"scan": func(db *gorm.DB) error { return db.Raw("SELECT name FROM tags").Scan(new(string)).Error },
-}
-
 func TestRedTeam11IDsReachNoResolver(t *testing.T) {
 	asked := 0
 	e := openSQLite(t, withConfig(func(c *tenancy.Config) {
@@ -340,6 +196,19 @@ func TestRedTeam12OneDatabaseForTwoTenants(t *testing.T) {
 	require.ErrorContains(t, use(engine, tenancy.Static{"a": dsn, "b": dsn}), "same database")
 	require.ErrorContains(t, use(engine, tenancy.Static{"a": e.static[idA], "b": e.static[idA]}), "same database")
 	require.ErrorContains(t, use(otherDialect{engine}, e.static), "must be of one kind")
+}
+
+func TestRedTeam12OneDatabaseResolvedForTwoTenants(t *testing.T) {
+	engines(t, func(t *testing.T, open func(...envOption) *env) {
+		var e *env
+		e = open(withConfig(func(c *tenancy.Config) {
+			c.Resolver = tenancy.ResolverFunc(func(context.Context, string) (tenancy.Database, error) {
+				return e.static[idA], nil
+			})
+		}))
+		require.Equal(t, ordersOf(idA), titles(t, e.in("first")))
+		e.unchanged(func() { require.Error(t, e.in("second").Create(&Tag{Name: "x"}).Error) })
+	})
 }
 
 type otherDialect struct{ tenancysqlite.Engine }
@@ -428,24 +297,6 @@ func TestRedTeam36SecondWriteInConnection(t *testing.T) {
 	})
 }
 
-// Config.Plugins is a map: the order of Initialize is random.
-func TestRedTeam38PluginsInRandomOrder(t *testing.T) {
-	e := openSQLite(t)
-	pool, err := e.db.DB()
-	require.NoError(t, err)
-	for range 8 {
-		resolver, _ := replica(t)
-		plugin := tenancy.New(tenancy.Config{Resolver: e.static, MainModels: []any{&Plan{}}})
-		db, err := gorm.Open(&sqlite.Dialector{Conn: pool}, &gorm.Config{
-			Logger:  logger.Discard,
-			Plugins: map[string]gorm.Plugin{plugin.Name(): plugin, resolver.Name(): resolver},
-		})
-		require.NoError(t, err)
-		requireRouted(t, e, db)
-		require.NoError(t, plugin.Close(context.Background()))
-	}
-}
-
 func TestRedTeam45MovedTenant(t *testing.T) {
 	engines(t, func(t *testing.T, open func(...envOption) *env) {
 		var e *env
@@ -467,14 +318,6 @@ func TestRedTeam45MovedTenant(t *testing.T) {
 		require.Equal(t, []string{"tag of acme", "old"}, e.dump(idA)["tags"])
 		require.Equal(t, []string{"tag of bravo", "new"}, e.dump(idB)["tags"])
 	})
-}
-
-// gorm.Open with a Config that is in use rewrites that db's pool and callbacks.
-func TestRedTeam48ConfigUsedTwice(t *testing.T) {
-	e := openSQLite(t)
-	_, err := gorm.Open(&sqlite.Dialector{Conn: e.raw[idB]}, e.db.Config)
-	require.ErrorContains(t, err, "a Config of its own")
-	requireRouted(t, e, e.db)
 }
 
 // What gorm must see in our transactions and errors to keep to them.

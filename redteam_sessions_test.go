@@ -75,6 +75,24 @@ func TestRedTeam08CallbackBehindTheGuard(t *testing.T) {
 	}
 }
 
+// Behind the guard of a read nothing is checked again: a callback that is
+// registered there and sets another tenant's context is obeyed. The rows are
+// stamped as what they are.
+func TestRedTeam08CallbackBehindTheGuardOfReads(t *testing.T) {
+	var e *env
+	e = openSQLite(t, withAfter(func(db *gorm.DB) {
+		require.NoError(t, db.Callback().Query().After("tenancy:route").Before("gorm:query").
+			Register("other", func(db *gorm.DB) { db.Statement.Context = e.ctx(idB) }))
+	}))
+	var order Order
+	require.NoError(t, e.in(idA).First(&order).Error)
+	require.Equal(t, "order 1 of bravo", order.Title)
+	id, ok := order.Tenant()
+	require.True(t, ok)
+	require.Equal(t, idB, id)
+	require.ErrorIs(t, e.in(idA).Transaction(func(tx *gorm.DB) error { return tx.First(&order).Error }), tenancy.ErrTenantMismatch)
+}
+
 func TestRedTeam09HookChangesTheStatement(t *testing.T) {
 	engines(t, func(t *testing.T, open func(...envOption) *env) {
 		for _, skip := range []bool{false, true} {
