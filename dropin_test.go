@@ -462,7 +462,7 @@ func TestBadConfig(t *testing.T) {
 			plugin := tenancy.New(cfg)
 			err = db.Use(plugin)
 			require.ErrorContains(t, err, mention)
-			require.True(t, strings.HasPrefix(err.Error(), "tenancy: "), "%v", err)
+			require.True(t, strings.HasPrefix(err.Error(), "tenancy"), "%v", err)
 			_, used := tenancy.From(db)
 			require.False(t, used)
 			require.Error(t, tenancy.Verify(db))
