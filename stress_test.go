@@ -49,15 +49,10 @@ func stress(t *testing.T, e *env, ids []string, workers, rounds int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var wg, evictor sync.WaitGroup
-	stop := make(chan struct{})
+	turns := make(chan struct{}, workers) // one for each piece of work
 	evictor.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				e.plugin.Evict(ids[rand.IntN(len(ids))])
-			}
+		for range turns {
+			e.plugin.Evict(ids[rand.IntN(len(ids))])
 		}
 	})
 	written := map[string]*atomic.Int64{}
@@ -67,6 +62,7 @@ func stress(t *testing.T, e *env, ids []string, workers, rounds int) {
 	for range workers {
 		wg.Go(func() {
 			for range rounds {
+				turns <- struct{}{}
 				id := ids[rand.IntN(len(ids))]
 				n, err := stressOnce(ctx, e, id)
 				written[id].Add(n)
@@ -78,7 +74,7 @@ func stress(t *testing.T, e *env, ids []string, workers, rounds int) {
 		})
 	}
 	wg.Wait()
-	close(stop)
+	close(turns)
 	evictor.Wait()
 	for _, id := range ids {
 		tags := e.strings(id, "SELECT name FROM tags WHERE name NOT LIKE 'tag of %'")
