@@ -327,3 +327,14 @@ func TestChainWithoutWatcher(t *testing.T) {
 		require.Zero(t, failed)
 	})
 }
+
+// hanging is a connector to a server that does not answer until hang is closed.
+type hanging struct {
+	unreachable
+	hang chan struct{}
+}
+
+func (h *hanging) Connect(context.Context) (driver.Conn, error) {
+	<-h.hang
+	return nil, errBoom
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gorm-tenancy/tenancy/internal/scope"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -107,7 +108,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%q: %v", id, err)
 			continue
 		}
-		if strings.ContainsAny(err.Error(), "\x00\n\xff") {
+		if strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == utf8.RuneError }) {
 			t.Errorf("%q: the error has raw bytes: %q", id, err)
 		}
 	}
