@@ -86,11 +86,15 @@ func (e *env) refresh(names ...string) {
 		require.NoError(e.t, e.raw[name].QueryRow("SELECT "+e.gadgetSchema()).Scan(&shape))
 		reshape := shape == "" || shape != e.gadgets
 		drop := "DROP VIEW IF EXISTS gadgets_view; DROP TABLE IF EXISTS gadgets; DROP TABLE IF EXISTS gadgets_old; DROP TABLE IF EXISTS gadget_copies;"
-		clear := "DELETE FROM customer_tags; DELETE FROM notes; DELETE FROM cards; DELETE FROM orders; DELETE FROM tags; DELETE FROM customers; DELETE FROM plans; DELETE FROM sqlite_sequence;"
+		clear := "DELETE FROM customer_tags; DELETE FROM notes; DELETE FROM cards; DELETE FROM orders; DELETE FROM tags; DELETE FROM customers; DELETE FROM plans;"
 		dialector := gorm.Dialector(&sqlite.Dialector{Conn: e.raw[name]})
-		if e.name == "postgres" {
-			clear = "TRUNCATE customer_tags, notes, cards, orders, tags, customers, plans RESTART IDENTITY CASCADE;"
-			dialector = postgres.New(postgres.Config{Conn: e.raw[name], PreferSimpleProtocol: true})
+		if e.name == "postgres" { // TRUNCATE makes new files for each table
+			for _, table := range []string{"notes", "cards", "orders", "tags", "customers", "plans"} {
+				clear += "SELECT setval('" + table + "_id_seq', 1, false);"
+			}
+			dialector = postgres.New(postgres.Config{Conn: e.raw[name]})
+		} else {
+			clear += "DELETE FROM sqlite_sequence WHERE 1;"
 		}
 		if !reshape {
 			drop = ""

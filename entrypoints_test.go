@@ -133,7 +133,11 @@ func points() []point {
 		{name: "First", covers: []string{"DB.First"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.First(&o).Error; return o.Title, err })},
 		{name: "Take", covers: []string{"DB.Take"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.Take(&o, 1).Error; return o.Title, err })},
 		{name: "Last", covers: []string{"DB.Last"}, run: query(func(db *gorm.DB) (string, error) { var o Order; err := db.Last(&o).Error; return o.Title, err })},
-		{name: "Find", covers: []string{"DB.Find"}, run: query(func(db *gorm.DB) (string, error) { var os []Order; err := db.Find(&os).Error; return orderTitles(os, err) })},
+		{name: "Find", covers: []string{"DB.Find"}, run: query(func(db *gorm.DB) (string, error) {
+			var os []Order
+			err := db.Find(&os).Error
+			return orderTitles(os, err)
+		})},
 		{name: "Find map", run: query(func(db *gorm.DB) (string, error) {
 			var m []map[string]any
 			err := db.Table("orders").Find(&m).Error

@@ -142,7 +142,7 @@ func openSQLite(t testing.TB, opts ...envOption) *env {
 	return newEnv(t, "sqlite", engine, func(name string) string {
 		path := filepath.Join(dir, name+".db")
 		require.NoError(t, tenancysqlite.Create(t.Context(), path))
-		return tenancysqlite.DSN(path)
+		return tenancysqlite.DSN(path) + "?_pragma=synchronous(off)"
 	}, func(pool *sql.DB) gorm.Dialector { return &sqlite.Dialector{Conn: pool} }, opts...)
 }
 
