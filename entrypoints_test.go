@@ -65,12 +65,6 @@ func orderTitles(os []Order, err error) (string, error) {
 	return b.String(), err
 }
 
-func firstCustomer(db *gorm.DB) (*Customer, error) {
-	var c Customer
-	err := db.First(&c).Error
-	return &c, err
-}
-
 // assoc runs fn on an association of the first customer, which it does not
 // load, so that the first statement is the association's own.
 func assoc(name string, fn func(*gorm.Association) error) func(*gorm.DB, context.Context) (string, error) {
