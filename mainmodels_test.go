@@ -98,6 +98,7 @@ func TestMainModelInATenantsTransaction(t *testing.T) {
 			stmt := tx.Model(&Plan{})
 			require.NoError(t, stmt.First(&p).Error)
 			require.Equal(t, "plan of main", p.Name)
+			require.NoError(t, tx.Scopes(tenancy.Main).First(&p, p.ID).Error)
 			var c Customer
 			require.NoError(t, tx.Preload("Plan").Preload("Orders").First(&c).Error)
 			require.Equal(t, "plan of main", c.Plan.Name)

@@ -29,7 +29,8 @@ func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
 	return o.openDatabase(id, d, o.limits)
 }
 
-func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (*pool, error) {
+func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (_ *pool, err error) {
+	defer recovered(id, "the Engine", &err)
 	connector := d.Connector
 	if connector == nil {
 		if o.engine == nil {
@@ -37,7 +38,6 @@ func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (*pool, er
 				Detail: "its Database has a DSN but Config.Engine is not set",
 				Hint:   "set tenancypg.Engine{} or tenancysqlite.Engine{}"}
 		}
-		var err error
 		if connector, err = o.engine.Connector(d.DSN); err != nil {
 			return nil, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
 				Hint: "mend the DSN that the Resolver returns"}
@@ -46,14 +46,17 @@ func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (*pool, er
 	return newPool(connector, d, limits), nil
 }
 
-// resolve asks the Resolver for a Database that can be used. A Resolver that
-// panics is one that fails.
+// recovered, deferred, makes a panic of somebody's code a failure to open this
+// one tenant: it runs in a goroutine of ours, where it would end the process.
+func recovered(id, who string, err *error) {
+	if r := recover(); r != nil {
+		*err = &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Detail: fmt.Sprintf("%s panicked: %v", who, r)}
+	}
+}
+
+// resolve asks the Resolver for a Database that can be used.
 func (o *dbOpener) resolve(ctx context.Context, id string) (d Database, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Detail: fmt.Sprintf("the Resolver panicked: %v", r)}
-		}
-	}()
+	defer recovered(id, "the Resolver", &err)
 	// A Resolver that reads the tenant list through the same *gorm.DB means
 	// the main database, not the tenant that is being opened.
 	d, err = o.resolver.Resolve(tenant.Main(ctx), id)
