@@ -124,13 +124,14 @@ func (e *env) withGadgets() *env {
 		names = append(names, name)
 	}
 	e.refresh(names...)
+	e.initial = e.state()
 	return e
 }
 
 // succeeds runs p on db and proves that it met database and nothing else.
 func (e *env) succeeds(t *testing.T, p point, database string, db *gorm.DB, ctx context.Context) {
 	t.Helper()
-	before := e.state()
+	before := e.initial // refresh has brought it back
 	got, err := p.run(db, ctx)
 	if p.noRoute && database != mainName {
 		require.ErrorIs(t, err, tenancy.ErrTenantMismatch)
@@ -159,7 +160,7 @@ func (e *env) succeeds(t *testing.T, p point, database string, db *gorm.DB, ctx 
 // database was asked anything.
 func (e *env) refuses(t *testing.T, p point, reason error, db *gorm.DB, ctx context.Context) {
 	t.Helper()
-	before := e.state()
+	before := e.initial // refresh has brought it back
 	e.calls.reset()
 	got, err := p.run(db, ctx)
 	for _, call := range e.calls.list() {
@@ -246,7 +247,7 @@ func TestEntryPointsInAnotherTenantsTransaction(t *testing.T) {
 						if p.noTx {
 							return
 						}
-						before := e.state()
+						before := e.initial
 						err := session.Transaction(func(tx *gorm.DB) error {
 							require.NoError(t, tx.Create(&Tag{Name: "half a piece of work"}).Error)
 							_, err := p.run(tx.WithContext(ctx), ctx)
@@ -344,7 +345,7 @@ func (e *env) commits(t *testing.T, p point, session *gorm.DB, ctx context.Conte
 		return
 	}
 	id, _ := tenant.ID(ctx)
-	before := e.state()
+	before := e.initial // refresh has brought it back
 	var got string
 	err := session.Transaction(func(tx *gorm.DB) (err error) {
 		for _, s := range inner {

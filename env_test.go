@@ -99,6 +99,7 @@ type env struct {
 	raw     map[string]*sql.DB
 	static  tenancy.Static
 	gadgets string // the shape of the Migrator's tables, as made by refresh
+	initial state  // of all databases, as made by withGadgets
 	// dialect makes the engine's dialector.
 	dialect func(*sql.DB) gorm.Dialector
 }

@@ -73,7 +73,7 @@ func TestMainModelsGoToMain(t *testing.T) {
 						continue // another tenant's
 					}
 					for verb, run := range verbs {
-						before := e.state()
+						before := e.initial
 						require.NoError(t, run(db.WithContext(ctx), ctx), "%s/%s/%s/%s", name, who, kind, verb)
 						require.Equal(t, []string{mainName}, e.state().changed(before), "%s/%s/%s/%s", name, who, kind, verb)
 						e.refresh(mainName)
