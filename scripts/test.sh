@@ -30,4 +30,10 @@ fi
 # A test that can't have PostgreSQL fails here; with a plain "go test" it is
 # skipped.
 export TENANCY_TEST_REQUIRE_PG=1
-exec scripts/each-module.sh go test $race -count=1 -timeout=20m "$@" ./...
+scripts/each-module.sh go test $race -count=1 -timeout=20m "$@" ./...
+
+# Allocations can't be counted under the race detector.
+if [ -n "$race" ]; then
+	echo "== bench: go test -run TestAllocs"
+	go -C bench test -count=1 -run TestAllocs .
+fi
