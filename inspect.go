@@ -34,10 +34,8 @@ func (p *Plugin) inspect(db *gorm.DB, v verb, t target) error {
 			return err
 		}
 	}
-	for _, c := range stmt.Clauses {
-		if err := in.value(c.Expression); err != nil {
-			return err
-		}
+	if err := in.clauses(stmt.Clauses); err != nil {
+		return err
 	}
 	if v == verbCreate || v == verbUpdate {
 		if m, ok := stmt.Dest.(map[string]any); ok {
@@ -164,6 +162,34 @@ func (in *inspector) exprs(es []clause.Expression) error {
 	return nil
 }
 
+// usualClauses are what nearly every statement has no others than, most usual
+// first: looking for them costs half of what ranging over the map does.
+var usualClauses = [...]string{"WHERE", "LIMIT", "ORDER BY", "SELECT", "SET"}
+
+func (in *inspector) clauses(all map[string]clause.Clause) error {
+	left := len(all)
+	for _, name := range usualClauses {
+		if left == 0 {
+			return nil
+		}
+		if c, ok := all[name]; ok {
+			left--
+			if err := in.value(c.Expression); err != nil {
+				return err
+			}
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	for _, c := range all {
+		if err := in.value(c.Expression); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // value looks for sub-queries in what GORM's conditions are made of. A
 // sub-query in another type stays unseen; it then runs as part of the
 // statement, on the statement's own database.
@@ -222,6 +248,11 @@ func (in *inspector) value(v any) error {
 		}
 	case clause.OrderBy:
 		return in.value(v.Expression)
+	case clause.OnConflict:
+		if err := in.value(v.DoUpdates); err != nil {
+			return err
+		}
+		return in.value(v.Where)
 	}
 	return nil
 }
@@ -265,12 +296,7 @@ func (in *inspector) subquery(sub *gorm.DB) error {
 	}
 	inner := *in
 	inner.depth++
-	for _, c := range sub.Statement.Clauses {
-		if err := inner.value(c.Expression); err != nil {
-			return err
-		}
-	}
-	return nil
+	return inner.clauses(sub.Statement.Clauses)
 }
 
 // watchPreloads makes the functions in the statement's preloads fail when they

@@ -60,13 +60,13 @@ func (p *pool) identity() any         { return p.database.identity() }
 // connections, from before each dial until the connection is truly gone.
 type dialer struct {
 	connector driver.Connector
-	open      atomic.Int64 // also written under mu
+	open      atomic.Int64 // written under mu, read without
+	refused   atomic.Bool  // no dial begins any more; likewise
 
-	mu      sync.Mutex
-	refused bool // no dial begins any more
-	shut    bool // sql.DB.Close has returned
-	ended   bool
-	gone    chan struct{} // closed when shut and nothing is open
+	mu    sync.Mutex
+	shut  bool // sql.DB.Close has returned
+	ended bool
+	gone  chan struct{} // closed when shut and nothing is open
 }
 
 var errRetired = errors.New("tenancy: the pool has been retired")
@@ -74,7 +74,7 @@ var errRetired = errors.New("tenancy: the pool has been retired")
 // Connect is called by database/sql.
 func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
 	d.mu.Lock()
-	if d.refused {
+	if d.refused.Load() {
 		d.mu.Unlock()
 		return nil, errRetired
 	}
@@ -102,7 +102,7 @@ func (d *dialer) Driver() driver.Driver { return d.connector.Driver() }
 
 func (d *dialer) refuse() {
 	d.mu.Lock()
-	d.refused = true
+	d.refused.Store(true)
 	d.mu.Unlock()
 }
 
@@ -138,8 +138,4 @@ func (p *permit) Release() {
 
 // Yield is true once the pool is retired: a connection that comes back is then
 // closed by database/sql anyway.
-func (p *permit) Yield() bool {
-	p.dialer.mu.Lock()
-	defer p.dialer.mu.Unlock()
-	return p.dialer.refused
-}
+func (p *permit) Yield() bool { return p.dialer.refused.Load() }
