@@ -67,12 +67,16 @@ func (o *dbOpener) resolve(ctx context.Context, id string) (d Database, err erro
 		}
 		return d, nil
 	}
-	for _, reason := range []error{ErrTenantNotFound, ErrTenantSuspended} {
-		if errors.Is(err, reason) {
-			return Database{}, &Error{Op: "open", Tenant: id, Err: reason, Cause: err}
-		}
+	switch {
+	case errors.Is(err, ErrTenantNotFound):
+		return Database{}, &Error{Op: "open", Tenant: id, Err: ErrTenantNotFound, Cause: err,
+			Hint: "check the id, or make the Resolver know it"}
+	case errors.Is(err, ErrTenantSuspended):
+		return Database{}, &Error{Op: "open", Tenant: id, Err: ErrTenantSuspended, Cause: err,
+			Hint: "it is served again when the Resolver says so"}
 	}
-	return Database{}, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err}
+	return Database{}, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
+		Hint: "the Resolver is asked again by the next statement"}
 }
 
 func (o *dbOpener) recheck(ctx context.Context, id string, tp tenantPool) (Cause, error) {
