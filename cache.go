@@ -59,6 +59,7 @@ type cache struct {
 	live     map[*entry]struct{}            // every entry that is not gone
 	now      time.Duration                  // since start; set by the sweeper, so coarse
 	news     uint64                         // calls of recheckAll
+	pools    int                            // entries of lru that are opened
 	sweeping bool
 	closed   bool
 
@@ -154,15 +155,12 @@ func (c *cache) acquire(ctx context.Context, id string) (*entry, error) {
 			}
 			return e, nil
 		}
-		var victims []*entry
 		if !ok {
 			e = c.addLocked(ctx, id)
-			victims = c.trimLocked()
 		}
 		e.refs++
 		c.misses++
 		c.mu.Unlock()
-		c.retire(victims, CauseCapacity)
 
 		err := e.wait(ctx)
 		if err == nil {
@@ -222,7 +220,10 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	cancel()
 	late.Stop()
 
-	var clash *entry
+	var (
+		clash   *entry
+		victims []*entry
+	)
 	c.mu.Lock()
 	if err == nil {
 		e.pool = pool
@@ -249,6 +250,8 @@ func (c *cache) open(ctx context.Context, e *entry) {
 		e.used = c.now
 		c.trustLocked(e)
 		c.openedTotal++
+		c.pools++
+		victims = c.trimLocked() // only now: an id that nobody knows pushes no one out
 	default:
 		e.err = err
 		c.failedTotal++
@@ -264,6 +267,7 @@ func (c *cache) open(ctx context.Context, e *entry) {
 	}
 	c.mu.Unlock()
 	close(e.ready)
+	c.retire(victims, CauseCapacity)
 	if check { // it may be the one that moved away
 		go c.runRecheck(context.WithoutCancel(ctx), clash)
 	}
@@ -282,7 +286,7 @@ func (c *cache) release(e *entry) {
 	e.refs--
 	var victims []*entry
 	last := e.lastLocked()
-	if !last && c.lru.Len() > c.max {
+	if !last && c.pools > c.max {
 		victims = c.trimLocked() // what was in use when its turn came
 	}
 	c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/gorm-tenancy/tenancy"
 )
 
-func TestSmoke(t *testing.T) {
+func TestTwoLinesAdoptTheModule(t *testing.T) {
 	engines(t, func(t *testing.T, open func(...envOption) *env) {
 		e := open()
 		require.NoError(t, tenancy.Verify(e.db))

@@ -15,11 +15,11 @@ func (e *entry) lastLocked() bool {
 	return true
 }
 
-// trimLocked takes the least recently used entries out of the map until it
-// holds no more than max. One that is leased is passed over: the map may be
+// trimLocked takes the least recently used entries out of the map until no
+// more than max are open. One that is leased is passed over: the map may be
 // larger for as long as a call lasts.
 func (c *cache) trimLocked() (victims []*entry) {
-	for tries := c.lru.Len(); c.lru.Len() > c.max && tries > 0; tries-- {
+	for tries := c.lru.Len(); c.pools > c.max && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
 		if e.refs > 0 {
 			e.used = c.now
@@ -37,6 +37,9 @@ func (c *cache) trimLocked() (victims []*entry) {
 func (c *cache) removeLocked(e *entry) {
 	if cur, ok := c.lru.Peek(e.id); ok && cur == e {
 		c.lru.Remove(e.id)
+		if e.opened {
+			c.pools--
+		}
 	}
 	if e.pool != nil {
 		if place := e.pool.identity(); place != nil && c.byPlace[place] == e {
