@@ -110,7 +110,9 @@ func (p *Plugin) check(v verb) func(*gorm.DB) {
 		case *bound:
 			err = pool.mismatch(sc, string(v))
 		case *held:
-			err = pool.mismatch(sc, string(v))
+			if err = pool.mismatch(sc, string(v)); err == nil && sc.Main {
+				err = p.unproved(db, v, pool)
+			}
 		case *Tx:
 			if !pool.accepts(sc) {
 				err = pool.mismatch(string(v), sc)

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"database/sql"
 	"reflect"
 	"strings"
 
@@ -201,6 +202,14 @@ func (in *inspector) value(v any) error {
 		return in.subquery(v)
 	case []any:
 		return in.values(v)
+	case sql.NamedArg:
+		return in.value(v.Value)
+	case map[string]any:
+		for _, x := range v {
+			if err := in.value(x); err != nil {
+				return err
+			}
+		}
 	case clause.Where:
 		return in.exprs(v.Exprs)
 	case clause.AndConditions:

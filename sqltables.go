@@ -47,11 +47,12 @@ func tablesIn(expr *clause.Expr) []string {
 
 // joinedTables returns the base names of the tables that a raw join names.
 func joinedTables(sql string) []string {
-	_, after, ok := strings.Cut(strings.ToUpper(sql), "JOIN")
-	if !ok {
-		return nil
+	for i := range len(sql) {
+		if after, ok := cutPrefixFold(sql[i:], "JOIN"); ok {
+			return tablesIn(&clause.Expr{SQL: after})
+		}
 	}
-	return tablesIn(&clause.Expr{SQL: sql[len(sql)-len(after):]})
+	return nil
 }
 
 // words splits sql into words, "(", ")", "," and "?". A quoted name is part of

@@ -124,6 +124,8 @@ func tenantOf(base gorm.ConnPool, sc scope.Scope, v verb) (string, error) {
 func (p *Plugin) hold(stmt *gorm.Statement, base gorm.ConnPool, t target) {
 	if base == gorm.ConnPool(p.router) { // else it is bound already
 		stmt.ConnPool = p.cache.pin(t.id, p.router.hold)
+	} else {
+		stmt.ConnPool = &held{bound: bound{router: p.router, id: t.id}, prev: base}
 	}
 }
 
