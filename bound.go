@@ -17,6 +17,7 @@ import (
 type bound struct {
 	router *router
 	id     string
+	hold   *held // for its writes outside of transactions; see Plugin.hold
 }
 
 var (
@@ -24,6 +25,12 @@ var (
 	_ gorm.ConnPoolBeginner = (*bound)(nil)
 	_ gorm.GetDBConnector   = (*bound)(nil)
 )
+
+func newBound(r *router, id string) *bound {
+	b := &bound{router: r, id: id}
+	b.hold = &held{bound: bound{router: r, id: id}, prev: b}
+	return b
+}
 
 // mismatch returns why a ctx that says sc can't be used on b.
 func (b *bound) mismatch(sc scope.Scope, op string) error {
@@ -100,10 +107,21 @@ func (b *bound) GetDBConn() (*sql.DB, error) {
 	return nil, errNoDB("db bound to tenant " + quoteID(b.id))
 }
 
-// held is bound for one statement: see Plugin.hold.
+// held is bound for one write: see Plugin.hold.
 type held struct {
 	bound
 	prev gorm.ConnPool
+}
+
+// moved returns why a write that is held can't go where sc means: only to its
+// own tenant, and not to the main database either.
+func (h *held) moved(sc scope.Scope, op string) error {
+	if sc.Main && !sc.Conflicted {
+		return &Error{Op: op, Tenant: h.id, Err: ErrTenantMismatch,
+			Detail: "a hook or callback has turned the statement to the main database",
+			Hint:   "change the context of a session, not that of the hook's own statement"}
+	}
+	return h.mismatch(sc, op)
 }
 
 // detour is the pool that the callback puts into one statement on a main model

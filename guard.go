@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy/internal/scope"
 )
@@ -15,6 +16,7 @@ import (
 func (p *Plugin) route(v verb) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		if db.Error != nil { // gorm runs nothing any more, and "%v; %w" would hide the first error
+			failSubquery(db, v)
 			carry(db, v)
 			return
 		}
@@ -110,9 +112,7 @@ func (p *Plugin) check(v verb) func(*gorm.DB) {
 		case *bound:
 			err = pool.mismatch(sc, string(v))
 		case *held:
-			if err = pool.mismatch(sc, string(v)); err == nil && sc.Main {
-				err = p.unproved(db, v, pool)
-			}
+			err = pool.moved(sc, string(v))
 		case *Tx:
 			if !pool.accepts(sc) {
 				err = pool.mismatch(string(v), sc)
@@ -180,6 +180,16 @@ func carry(db *gorm.DB, v verb) {
 	}
 	if isRows, _ := db.Get("rows"); isRows != true {
 		db.Statement.Dest = errRow(db.Error)
+	}
+}
+
+// failSubquery gives a sub-query that has an error a text that no database
+// runs. GORM builds sub-queries as dry runs with this logger, drops their error
+// and goes on with "()" (gorm statement.go, AddVar): in NOT IN that is true for
+// every row. For Raw and Exec it does so before any other callback could look.
+func failSubquery(db *gorm.DB, v verb) {
+	if v == verbQuery && db.DryRun && db.Logger == logger.Discard && db.Statement.SQL.Len() == 0 {
+		db.Statement.SQL.WriteString("SELECT * FROM " + db.Statement.Quote("a sub-query of this statement has an error"))
 	}
 }
 

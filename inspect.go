@@ -26,7 +26,7 @@ func (p *Plugin) inspect(db *gorm.DB, v verb, t target) error {
 	}
 	in := inspector{p: p, v: v, t: t, stmt: stmt}
 	if len(stmt.Joins) > 0 {
-		if err := in.joins(stmt); err != nil {
+		if err := in.joins(stmt, stmt.Schema); err != nil {
 			return err
 		}
 	}
@@ -39,12 +39,8 @@ func (p *Plugin) inspect(db *gorm.DB, v verb, t target) error {
 		return err
 	}
 	if v == verbCreate || v == verbUpdate {
-		if m, ok := stmt.Dest.(map[string]any); ok {
-			for _, value := range m {
-				if err := in.value(value); err != nil {
-					return err
-				}
-			}
+		if err := in.dest(stmt.Dest); err != nil {
+			return err
 		}
 	}
 	if v == verbQuery && len(stmt.Preloads) > 0 {
@@ -88,13 +84,31 @@ type inspector struct {
 	depth int
 }
 
+// onMain reports whether the context means the main database: then no model
+// and no table is a tenant's.
+func (in *inspector) onMain() bool { return scope.From(in.stmt.Context).Main }
+
 func (in *inspector) cross(what string) error {
 	return &Error{Op: string(in.v), Tenant: in.t.id, Err: ErrCrossDatabase,
 		Detail: what, Hint: "run one query for each database and combine them in Go, or use Preload"}
 }
 
-// joins checks the models and tables that the statement joins.
-func (in *inspector) joins(stmt *gorm.Statement) error {
+// dest checks the values of a map that is written; a struct's are no sessions.
+func (in *inspector) dest(dest any) error {
+	switch m := dest.(type) {
+	case map[string]any:
+		return in.value(m)
+	case *map[string]any:
+		if m != nil {
+			return in.value(*m)
+		}
+	}
+	return nil
+}
+
+// joins checks the models and tables that stmt joins: the statement itself, or
+// a sub-query of it, whose model is s.
+func (in *inspector) joins(stmt *gorm.Statement, s *schema.Schema) error {
 	m := in.p.models
 	for _, j := range stmt.Joins {
 		if err := in.values(j.Conds); err != nil {
@@ -108,10 +122,10 @@ func (in *inspector) joins(stmt *gorm.Statement) error {
 				return err
 			}
 		}
-		if len(m.tables) == 0 || scope.From(stmt.Context).Main {
+		if len(m.tables) == 0 || in.onMain() {
 			continue
 		}
-		path := relations(stmt.Schema, j.Name)
+		path := relations(s, j.Name)
 		for _, rel := range path {
 			if m.lists(rel.FieldSchema) != in.t.main {
 				return in.cross("it joins " + j.Name + ", which is in the other database")
@@ -221,7 +235,11 @@ func (in *inspector) value(v any) error {
 	case clause.Expr:
 		return in.values(v.Vars)
 	case clause.NamedExpr:
-		return in.values(v.Vars)
+		for _, arg := range v.Vars {
+			if err := in.named(arg); err != nil {
+				return err
+			}
+		}
 	case clause.IN:
 		return in.values(v.Values)
 	case clause.Eq:
@@ -239,7 +257,15 @@ func (in *inspector) value(v any) error {
 	case clause.Select:
 		return in.value(v.Expression)
 	case clause.From:
+		for _, t := range v.Tables {
+			if err := in.table(t); err != nil {
+				return err
+			}
+		}
 		for _, j := range v.Joins {
+			if err := in.table(j.Table); err != nil {
+				return err
+			}
 			if err := in.exprs(j.ON.Exprs); err != nil {
 				return err
 			}
@@ -266,6 +292,41 @@ func (in *inspector) value(v any) error {
 	return nil
 }
 
+// table checks a table that a FROM clause names.
+func (in *inspector) table(t clause.Table) error {
+	if in.t.main || t.Name == "" || !in.p.models.tables[baseName(t.Name)] {
+		return nil
+	}
+	return in.cross("it reads table " + t.Name + ", which is in the main database")
+}
+
+// named checks an argument of a condition with @names: a value that
+// value knows, or a struct whose fields are the arguments (gorm
+// clause/expression.go, NamedExpr.Build).
+func (in *inspector) named(arg any) error {
+	rv := reflect.ValueOf(arg)
+	for rv.Kind() == reflect.Pointer && rv.Type() != reflect.TypeFor[*gorm.DB]() {
+		rv = rv.Elem()
+	}
+	if rv.Kind() != reflect.Struct || rv.Type() == reflect.TypeFor[sql.NamedArg]() {
+		return in.value(arg)
+	}
+	for i := range rv.NumField() {
+		f := rv.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		check := in.value
+		if f.Anonymous {
+			check = in.named
+		}
+		if err := check(rv.Field(i).Interface()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // subquery checks a *gorm.DB used as a value. GORM builds it in a dry run,
 // drops its error and goes on with "()" (gorm statement.go, AddVar): in NOT IN
 // that is true for every row.
@@ -286,25 +347,38 @@ func (in *inspector) subquery(sub *gorm.DB) error {
 			Detail: "it has a sub-query of tenant " + quoteID(id),
 			Hint:   "build the sub-query on a db of the same tenant"}
 	}
-	if m := in.p.models; len(m.tables) > 0 && !scope.From(in.stmt.Context).Main && sub.Statement.SQL.Len() == 0 {
-		probe := &gorm.Statement{DB: sub, Table: sub.Statement.Table, TableExpr: sub.Statement.TableExpr}
-		for _, model := range []any{sub.Statement.Model, sub.Statement.Dest} {
-			if model != nil && probe.Schema == nil {
-				_ = probe.Parse(model) // no model: the table decides
-			}
+	if sc.Main && !sc.Conflicted && !in.t.main {
+		return in.cross("it has a sub-query on the main database")
+	}
+	probe := &gorm.Statement{DB: sub, Table: sub.Statement.Table, TableExpr: sub.Statement.TableExpr}
+	for _, model := range []any{sub.Statement.Model, sub.Statement.Dest} {
+		if model != nil && probe.Schema == nil {
+			_ = probe.Parse(model) // no model: the table decides
 		}
-		if probe.Table != "" {
-			main, err := m.owns(probe, in.v, scope.Scope{})
-			if err != nil {
-				return err
-			}
-			if main != in.t.main {
-				return in.cross("it has a sub-query on table " + probe.Table + ", which is in the other database")
-			}
+	}
+	if m := in.p.models; probe.Table != "" && sub.Statement.SQL.Len() == 0 && (len(m.tables) > 0 || named && in.onMain()) {
+		main, err := m.owns(probe, in.v, scope.Scope{})
+		if err != nil {
+			return err
+		}
+		switch {
+		case in.onMain() && (main || !named): // the context has said where it runs
+		case in.onMain():
+			return in.cross("it has a sub-query of tenant " + quoteID(id) + ", and runs on the main database")
+		case main != in.t.main:
+			return in.cross("it has a sub-query on table " + probe.Table + ", which is in the other database")
 		}
 	}
 	inner := *in
 	inner.depth++
+	if probe.TableExpr != nil {
+		if err := inner.values(probe.TableExpr.Vars); err != nil {
+			return err
+		}
+	}
+	if err := inner.joins(sub.Statement, probe.Schema); err != nil {
+		return err
+	}
 	return inner.clauses(sub.Statement.Clauses)
 }
 

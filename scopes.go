@@ -63,7 +63,7 @@ func For(db *gorm.DB, id string) *gorm.DB {
 		_ = tx.AddError(b.mismatch(scope.From(ctx), "for"))
 		return tx
 	}
-	to := &bound{router: p.router, id: id}
+	to := newBound(p.router, id)
 	tx.Config.ConnPool = to // Session has copied the Config
 	tx.Config.PrepareStmt = false
 	switch pool := plainPool(tx.Statement.ConnPool).(type) {

@@ -53,8 +53,7 @@ func stampOf(t reflect.Type) []int {
 	var index []int
 	stamp := reflect.TypeFor[Stamp]()
 	for _, f := range reflect.VisibleFields(t) {
-		// Not through a pointer, which may be nil.
-		if f.Type == stamp && f.Anonymous && !throughPointer(t, f.Index) {
+		if f.Anonymous && (f.Type == stamp || f.Type == reflect.PointerTo(stamp)) {
 			index = f.Index
 			break
 		}
@@ -63,13 +62,30 @@ func stampOf(t reflect.Type) []int {
 	return index
 }
 
-func throughPointer(t reflect.Type, index []int) bool {
-	for _, i := range index[:len(index)-1] {
-		if t = t.Field(i).Type; t.Kind() == reflect.Pointer {
-			return true
+// stampIn returns the row's Stamp. Where a pointer on the way to it is nil it
+// is made, if make says so and it can be set; false if there is none.
+func stampIn(row reflect.Value, index []int, make bool) (stamp reflect.Value, ok bool) {
+	at := row
+	for _, i := range index {
+		if at, ok = pointed(at, make); !ok {
+			return at, false
 		}
+		at = at.Field(i)
 	}
-	return false
+	return pointed(at, make)
+}
+
+func pointed(v reflect.Value, make bool) (reflect.Value, bool) {
+	if v.Kind() != reflect.Pointer {
+		return v, true
+	}
+	if v.IsNil() {
+		if !make || !v.CanSet() {
+			return v, false
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+	}
+	return v.Elem(), true
 }
 
 // structType returns the struct that t is, or that its elements are.
@@ -102,7 +118,11 @@ func checkStamp(rows reflect.Value, v verb, t target) (err error) {
 		return nil
 	}
 	eachStruct(rows, func(row reflect.Value) {
-		if s := row.FieldByIndex(index).Interface().(Stamp); err == nil && !s.of(t) {
+		field, ok := stampIn(row, index, false)
+		if !ok || err != nil || !field.CanInterface() {
+			return
+		}
+		if s := field.Interface().(Stamp); !s.of(t) {
 			err = &Error{Op: string(v), Tenant: t.id, Err: ErrWrongTenant,
 				Detail: "the row was loaded from " + s.String() + " and would be written to " + t.String(),
 				Hint:   "load it from the database that you write to, or make a new value"}
@@ -132,7 +152,7 @@ func (p *Plugin) stamp(db *gorm.DB) {
 	}
 	eachStruct(stmt.ReflectValue, func(row reflect.Value) {
 		if index != nil {
-			setStamp(row.FieldByIndex(index), mark)
+			setStamp(row, index, mark)
 		}
 		if !joined {
 			return
@@ -145,17 +165,19 @@ func (p *Plugin) stamp(db *gorm.DB) {
 					break
 				}
 				if index := stampOf(at.Type()); index != nil {
-					setStamp(at.FieldByIndex(index), mark)
+					setStamp(at, index, mark)
 				}
 			}
 		}
 	})
 }
 
-func setStamp(field reflect.Value, mark Stamp) {
-	if s, ok := field.Addr().Interface().(*Stamp); ok {
-		*s = mark
+func setStamp(row reflect.Value, index []int, mark Stamp) {
+	field, ok := stampIn(row, index, true)
+	if !ok || !field.CanAddr() || !field.Addr().CanInterface() {
+		return
 	}
+	*field.Addr().Interface().(*Stamp) = mark
 }
 
 // tenantAt returns the tenant that a statement ran on; false for main.

@@ -70,6 +70,32 @@ type cardOfOrder struct {
 
 func (cardOfOrder) TableName() string { return "cards" }
 
+// Shared is embedded through a pointer, and so is its Stamp.
+type Shared struct{ *tenancy.Stamp }
+
+type pointing struct {
+	ID    uint
+	Title string
+	*Shared
+}
+
+func (pointing) TableName() string { return "orders" }
+
+func TestStampThroughPointers(t *testing.T) {
+	e := openSQLite(t)
+	var o pointing
+	require.NoError(t, e.in(idA).First(&o).Error)
+	id, ok := o.Tenant()
+	require.True(t, ok)
+	require.Equal(t, idA, id)
+	before := e.dumps()
+	o.Title = "stolen"
+	require.ErrorIs(t, e.in(idB).Save(&o).Error, tenancy.ErrWrongTenant)
+	require.Equal(t, before, e.dumps())
+	require.NoError(t, e.in(idA).Save(&o).Error)
+	require.NoError(t, e.in(idB).Create(&pointing{Title: "fresh"}).Error)
+}
+
 func TestStampRefusesStrangers(t *testing.T) {
 	engines(t, func(t *testing.T, open func(...envOption) *env) {
 		e := open()

@@ -50,7 +50,11 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	}
 	// A hook's statement, or an association's, of a write that is held.
 	if h, ok := stmt.ConnPool.(*held); ok {
-		if err := h.mismatch(sc, string(v)); err != nil {
+		err := h.mismatch(sc, string(v))
+		if savedAsAssociation(stmt) {
+			err = h.moved(sc, string(v)) // saved along with it, after a hook; a hook's own may mean main
+		}
+		if err != nil {
 			return target{}, err
 		}
 	}
@@ -122,11 +126,11 @@ func tenantOf(base gorm.ConnPool, sc scope.Scope, v verb) (string, error) {
 // (gorm callbacks/callmethod.go), and one that sets its Context would move the
 // write to another tenant, unchecked.
 func (p *Plugin) hold(stmt *gorm.Statement, base gorm.ConnPool, t target) {
-	if base == gorm.ConnPool(p.router) { // else it is bound already
-		stmt.ConnPool = p.cache.pin(t.id, p.router.hold)
-	} else {
-		stmt.ConnPool = &held{bound: bound{router: p.router, id: t.id}, prev: base}
+	if b, ok := base.(*bound); ok {
+		stmt.ConnPool = b.hold
+		return
 	}
+	stmt.ConnPool = p.cache.pin(t.id, p.router.hold)
 }
 
 func (r *router) hold(id string) *held {
