@@ -93,7 +93,7 @@ func (b *bound) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool
 	if sc.Main {
 		return b.router.BeginTx(ctx, opts)
 	}
-	e, err := b.router.p.cache.acquire(ctx, b.id)
+	e, err := b.router.p.cache.acquire(ctx, b.id, sc.Sweep)
 	if err != nil {
 		return deadTx(err), err
 	}

@@ -23,6 +23,9 @@ type tenantPool interface {
 	conns() int
 	// identity is equal for pools of the same database; nil when unknown.
 	identity() any
+	// narrow limits the pool to the few connections of a turn in a sweep, or
+	// lifts that limit again.
+	narrow(bool)
 }
 
 // opener makes pools for the cache. Its methods may block, and must not panic.
@@ -59,7 +62,9 @@ type cache struct {
 	live     map[*entry]struct{}            // every entry that is not gone
 	now      time.Duration                  // since start; set by the sweeper, so coarse
 	news     uint64                         // calls of recheckAll
-	pools    int                            // entries of lru that are opened
+	pools    int                            // entries of lru that are opened, but transient ones
+	leased   int                            // of these, those with a lease
+	absent   *absentees
 	sweeping bool
 	closed   bool
 
@@ -79,7 +84,9 @@ type entry struct {
 
 	// The rest is guarded by cache.mu.
 	refs       int // leases, one of them the opener's own
+	turns      int // of these, turns in a sweep
 	opened     bool
+	transient  bool // opened by a turn, and wanted by nobody else so far
 	retired    bool // out of the map
 	finished   bool // somebody has taken it upon himself to retire its pool
 	rechecking bool
@@ -110,6 +117,7 @@ func newCache(o opener, observe func(Event), limits Limits, recheck time.Duratio
 		lru:     lru,
 		byPlace: make(map[any]*entry),
 		live:    make(map[*entry]struct{}),
+		absent:  newAbsentees(),
 		evicted: make(map[Cause]uint64),
 	}
 }
@@ -130,35 +138,69 @@ func (c *cache) pin(id string, make func(id string) *held) *held {
 }
 
 // acquire leases the tenant's entry, opening it if need be. The caller gives
-// it back with release, soon: a lease is for one call into database/sql.
-func (c *cache) acquire(ctx context.Context, id string) (*entry, error) {
+// it back with release, soon: a lease is for one call into database/sql. In a
+// sweep the entry does not count as used.
+func (c *cache) acquire(ctx context.Context, id string, sweep bool) (*entry, error) {
+	return c.lease(ctx, id, sweep, false)
+}
+
+// lease is acquire, or with turn the start of a turn in a sweep, which
+// endTurn ends: an entry that is opened for it is transient.
+func (c *cache) lease(ctx context.Context, id string, sweep, turn bool) (*entry, error) {
 	for {
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
 			return nil, &Error{Op: "open", Tenant: id, Err: ErrClosed}
 		}
-		e, ok := c.lru.Get(id)
+		look := c.lru.Get
+		if sweep {
+			look = c.lru.Peek
+		}
+		e, ok := look(id)
 		if ok && e.opened {
-			e.refs++
-			e.used = c.now
+			c.holdLocked(e)
+			if turn {
+				e.turns++
+			}
+			if !sweep {
+				e.used = c.now
+			}
 			c.hits++
 			check := c.now >= e.checkAt && !e.rechecking
 			if check {
 				e.rechecking = true
 				e.news = c.news
-				e.refs++
+				c.holdLocked(e)
+			}
+			var victims []*entry
+			kept := e.transient && !sweep
+			if kept {
+				victims = c.keepLocked(e)
 			}
 			c.mu.Unlock()
+			if kept {
+				e.pool.narrow(false)
+				c.retire(victims, CauseCapacity)
+			}
 			if check {
 				go c.runRecheck(context.WithoutCancel(ctx), e)
 			}
 			return e, nil
 		}
 		if !ok {
-			e = c.addLocked(ctx, id)
+			if err := c.absent.find(id, time.Since(c.start)); err != nil {
+				c.mu.Unlock()
+				return nil, err
+			}
+			e = c.addLocked(ctx, id, turn)
 		}
-		e.refs++
+		c.holdLocked(e)
+		if turn {
+			e.turns++
+		} else if !sweep {
+			e.transient = false // it is still being opened, so it counts nowhere yet
+		}
 		c.misses++
 		c.mu.Unlock()
 
@@ -166,12 +208,27 @@ func (c *cache) acquire(ctx context.Context, id string) (*entry, error) {
 		if err == nil {
 			return e, nil
 		}
-		c.release(e)
+		if turn {
+			c.endTurn(e)
+		} else {
+			c.release(e)
+		}
 		if err != errAgain {
 			return nil, err
 		}
 	}
 }
+
+// holdLocked adds a lease.
+func (c *cache) holdLocked(e *entry) {
+	e.refs++
+	if e.refs == 1 && c.countsLocked(e) {
+		c.leased++
+	}
+}
+
+// countsLocked reports whether e is one of pools.
+func (c *cache) countsLocked(e *entry) bool { return e.opened && !e.retired && !e.transient }
 
 // wait waits until e is open. The opening is not the waiter's: it goes on if
 // the waiter gives up.
@@ -189,15 +246,16 @@ func (e *entry) wait(ctx context.Context) error {
 }
 
 // addLocked puts a new entry into the map and starts to open it.
-func (c *cache) addLocked(ctx context.Context, id string) *entry {
+func (c *cache) addLocked(ctx context.Context, id string, transient bool) *entry {
 	e := &entry{
-		id:    id,
-		ready: make(chan struct{}),
-		late:  make(chan struct{}),
-		gone:  make(chan struct{}),
-		refs:  1,
-		used:  c.now,
-		news:  c.news,
+		id:        id,
+		transient: transient,
+		ready:     make(chan struct{}),
+		late:      make(chan struct{}),
+		gone:      make(chan struct{}),
+		refs:      1,
+		used:      c.now,
+		news:      c.news,
 	}
 	c.lru.Add(id, e) // never over a key that is there: that would lose its pool
 	c.live[e] = struct{}{}
@@ -206,19 +264,22 @@ func (c *cache) addLocked(ctx context.Context, id string) *entry {
 		c.now = time.Since(c.start)
 		c.workers.Go(c.sweep)
 	}
-	go c.open(context.WithoutCancel(ctx), e)
+	go c.open(context.WithoutCancel(ctx), e, transient)
 	return e
 }
 
 // open opens e under a deadline of its own, so that a caller who gives up
 // can't spoil it for the rest.
-func (c *cache) open(ctx context.Context, e *entry) {
+func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	late := time.AfterFunc(c.timeout, func() { close(e.late) })
 	pool, err := c.opener.open(ctx, e.id)
 	cancel()
 	late.Stop()
+	if narrow = narrow && err == nil; narrow {
+		pool.narrow(true)
+	}
 
 	var (
 		clash   *entry
@@ -250,22 +311,32 @@ func (c *cache) open(ctx context.Context, e *entry) {
 		e.used = c.now
 		c.trustLocked(e)
 		c.openedTotal++
-		c.pools++
-		victims = c.trimLocked() // only now: an id that nobody knows pushes no one out
+		if !e.transient {
+			c.pools++
+			c.leased++               // by whom it was opened for
+			victims = c.trimLocked() // only now: an id that nobody knows pushes no one out
+		}
 	default:
 		e.err = err
 		c.failedTotal++
 		if !e.retired {
 			c.removeLocked(e)
+			if clash == nil {
+				c.absent.add(e.id, err, time.Since(c.start))
+			}
 		}
 	}
 	check := clash != nil && clash.opened && !clash.retired && !clash.rechecking
 	if check {
 		clash.rechecking = true
 		clash.news = c.news
-		clash.refs++
+		c.holdLocked(clash)
 	}
+	widen := narrow && !e.transient // somebody came meanwhile
 	c.mu.Unlock()
+	if widen {
+		pool.narrow(false)
+	}
 	close(e.ready)
 	c.retire(victims, CauseCapacity)
 	if check { // it may be the one that moved away
@@ -283,10 +354,31 @@ func (c *cache) open(ctx context.Context, e *entry) {
 // release gives a lease back.
 func (c *cache) release(e *entry) {
 	c.mu.Lock()
+	c.dropLocked(e)
+}
+
+// endTurn gives the lease of a turn back. The last turn ends a transient pool.
+func (c *cache) endTurn(e *entry) {
+	c.mu.Lock()
+	e.turns--
+	if e.transient && e.turns == 0 && e.opened && !e.retired {
+		c.removeLocked(e)
+		c.mu.Unlock()
+		c.retire([]*entry{e}, CauseSwept)
+		c.mu.Lock()
+	}
+	c.dropLocked(e)
+}
+
+// dropLocked gives a lease back, and unlocks.
+func (c *cache) dropLocked(e *entry) {
 	e.refs--
+	if e.refs == 0 && c.countsLocked(e) {
+		c.leased--
+	}
 	var victims []*entry
 	last := e.lastLocked()
-	if !last && c.pools > c.max {
+	if !last && c.excessLocked() > 0 {
 		victims = c.trimLocked() // what was in use when its turn came
 	}
 	c.mu.Unlock()

@@ -47,6 +47,7 @@ func (p *fakePool) retire() {
 
 func (p *fakePool) gone() <-chan struct{} { return p.ended }
 func (p *fakePool) identity() any         { return p.place }
+func (p *fakePool) narrow(bool)           {}
 
 func (p *fakePool) conns() int {
 	if p.held == nil {
@@ -196,7 +197,7 @@ func inBubble(t *testing.T, limits Limits, test func(t *testing.T, c *cacheTest)
 
 func (c *cacheTest) lease(id string) *entry {
 	c.t.Helper()
-	e, err := c.acquire(c.t.Context(), id)
+	e, err := c.acquire(c.t.Context(), id, false)
 	if err != nil {
 		c.t.Fatalf("acquire %s: %v", id, err)
 	}
@@ -221,7 +222,7 @@ func (c *cacheTest) open() []string {
 func (c *cacheTest) later(ctx context.Context, id string) <-chan result {
 	out := make(chan result, 1)
 	go func() {
-		e, err := c.acquire(ctx, id)
+		e, err := c.acquire(ctx, id, false)
 		out <- result{e, err}
 	}()
 	return out
@@ -307,7 +308,7 @@ func TestCacheResolverThatNeverReturns(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, "stuck")
 		require.Equal(t, openTimeout, time.Since(start))
-		_, err = c.acquire(t.Context(), "stuck")
+		_, err = c.acquire(t.Context(), "stuck", false)
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.Equal(t, openTimeout, time.Since(start), "it is known to be late by now")
 
@@ -318,16 +319,40 @@ func TestCacheResolverThatNeverReturns(t *testing.T) {
 	})
 }
 
-func TestCacheFailureIsNotKept(t *testing.T) {
+func TestCacheFailureIsKeptForAMoment(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
 		bad := errors.New("down")
 		c.o.before = func(context.Context, string) error { return bad }
-		_, err := c.acquire(t.Context(), "a")
-		require.ErrorIs(t, err, bad)
-		require.Empty(t, c.open())
-		c.o.before = nil
-		c.touch("a")
+		fails := func() {
+			t.Helper()
+			_, err := c.acquire(t.Context(), "a", false)
+			require.ErrorIs(t, err, bad)
+			require.Empty(t, c.open())
+		}
+		fails()
+		time.Sleep(absentTime / 3)
+		fails()
+		require.Equal(t, 1, c.o.opened("a"), "who comes at once gets the same answer")
+		time.Sleep(absentTime)
+		fails()
 		require.Equal(t, 2, c.o.opened("a"))
+		c.o.before = nil
+		require.False(t, c.evict("a", CauseEvicted), "but it is forgotten")
+		c.touch("a")
+		require.Equal(t, 3, c.o.opened("a"))
+	})
+}
+
+func TestCacheRemembersFewFailures(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
+		c.o.before = func(context.Context, string) error { return ErrTenantNotFound }
+		for i := range manyAbsent + 100 {
+			_, err := c.acquire(t.Context(), fmt.Sprint(i), false)
+			require.ErrorIs(t, err, ErrTenantNotFound)
+		}
+		require.Equal(t, manyAbsent, c.absent.lru.Len())
+		c.recheckAll() // the resolver's news may have been missed
+		require.Zero(t, c.absent.lru.Len())
 	})
 }
 
@@ -346,7 +371,8 @@ func TestCacheBound(t *testing.T) {
 		c.touch("a", "b", "a", "c")
 		require.Equal(t, []string{"a", "c"}, c.open(), "b was used least recently")
 
-		// Leased ones stay, whatever comes, and go when they are given back.
+		// Leased ones stay, whatever comes. Those beyond half of the room
+		// don't count, so the others keep their pools too.
 		a, cc := c.lease("a"), c.lease("c")
 		d := c.lease("d")
 		synctest.Wait()
@@ -354,9 +380,11 @@ func TestCacheBound(t *testing.T) {
 		require.Equal(t, 1, c.r.count(EventEvicted, CauseCapacity))
 		c.release(a)
 		synctest.Wait()
+		require.ElementsMatch(t, []string{"a", "c", "d"}, c.open())
+		c.release(cc)
+		synctest.Wait()
 		require.ElementsMatch(t, []string{"c", "d"}, c.open())
 		require.True(t, a.pool.(*fakePool).isRetired())
-		c.release(cc)
 		c.release(d)
 		synctest.Wait()
 		require.ElementsMatch(t, []string{"c", "d"}, c.open())
@@ -556,7 +584,7 @@ func TestCacheClose(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "busy")
 		require.ErrorContains(t, err, "3 connections")
-		_, err = c.acquire(t.Context(), "idle")
+		_, err = c.acquire(t.Context(), "idle", false)
 		require.ErrorIs(t, err, ErrClosed)
 
 		done := make(chan error, 2)
@@ -614,7 +642,7 @@ func TestCacheTwoTenantsOneDatabase(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
 		c.o.make = func(p *fakePool) { p.place = "same" }
 		c.touch("a")
-		_, err := c.acquire(t.Context(), "b")
+		_, err := c.acquire(t.Context(), "b", false)
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, "tenant a")
 		synctest.Wait()
@@ -635,7 +663,7 @@ func TestCacheHitDoesNotAllocate(t *testing.T) {
 	ctx := context.Background()
 	c.touch("a")
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		e, _ := c.acquire(ctx, "a")
+		e, _ := c.acquire(ctx, "a", false)
 		c.release(e)
 	}))
 }

@@ -27,6 +27,12 @@ type Dialect interface {
 	Dialect() string
 }
 
+// ServerLimit is implemented by an [Engine] for whose servers another number of
+// connections is a better default of [Limits.MaxConnsPerServer].
+type ServerLimit interface {
+	ServerLimit() int
+}
+
 // Fault says whose fault an error is, as far as connections go.
 type Fault uint8
 
@@ -66,14 +72,12 @@ type Permit interface {
 	// Release says that the connection is gone. Calls after the first do
 	// nothing.
 	Release()
-	// Yield reports whether the connection should be given up now rather than
-	// go back to its pool.
-	Yield() bool
 }
 
 // PermitConnector is implemented by connectors that can tell when a connection
-// is gone, which may be later than its Close. Any other connector is wrapped,
-// and its connection then counts as gone when Close returns.
+// is gone, which may be later than its Close. The connection of any other
+// connector counts as gone when its Close returns; [ServerStats] calls that
+// count approximate.
 type PermitConnector interface {
 	driver.Connector
 	// ConnectPermit is Connect for a connection that is accounted for by

@@ -19,6 +19,7 @@ type dbOpener struct {
 	resolver Resolver
 	engine   Engine
 	limits   Limits
+	servers  *servers
 }
 
 func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
@@ -26,10 +27,10 @@ func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.openDatabase(id, d, o.limits)
+	return o.openDatabase(id, d)
 }
 
-func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (_ *pool, err error) {
+func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 	defer recovered(id, "the Engine", &err)
 	connector := d.Connector
 	if connector == nil {
@@ -43,7 +44,11 @@ func (o *dbOpener) openDatabase(id string, d Database, limits Limits) (_ *pool, 
 				Hint: "mend the DSN that the Resolver returns"}
 		}
 	}
-	return newPool(connector, d, limits), nil
+	name := d.Server
+	if name == "" && d.DSN != "" {
+		name = o.engine.Server(d.DSN)
+	}
+	return newPool(id, connector, o.engine, o.servers.join(name), d, o.limits), nil
 }
 
 // recovered, deferred, makes a panic of somebody's code a failure to open this
@@ -76,7 +81,7 @@ func (o *dbOpener) resolve(ctx context.Context, id string) (d Database, err erro
 			Hint: "it is served again when the Resolver says so"}
 	}
 	return Database{}, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
-		Hint: "the Resolver is asked again by the next statement"}
+		Hint: "the Resolver is asked again within a second"}
 }
 
 func (o *dbOpener) recheck(ctx context.Context, id string, tp tenantPool) (Cause, error) {
@@ -100,7 +105,7 @@ func (o *dbOpener) openDB(ctx context.Context, id string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := o.openDatabase(id, d, o.limits)
+	p, err := o.openDatabase(id, d)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ type Config struct {
 	// table names that live in the main database whatever the tenant. Their
 	// statements need no tenant. Tenants must not own a table of such a name.
 	MainModels []any
-	// Pools bounds the open pools.
+	// Pools bounds the open pools and their connections.
 	Pools Limits
 	// Recheck is how long an open pool is trusted: its Database is resolved
 	// again after this, off the hot path, and the pool is retired when it
@@ -39,17 +40,33 @@ type Config struct {
 	Observer Observer
 }
 
-// Limits bounds the pools of tenants in this process. The zero value is made
-// of the defaults.
+// Limits bounds the pools and connections to tenants' databases in this
+// process. The main database's pool is the application's own and does not
+// count. The zero value is made of the defaults, which let four processes share
+// a PostgreSQL server as it comes, with 100 connections.
 type Limits struct {
 	// MaxPools is the number of tenants whose pool stays open; the least
 	// recently used one is retired for the next. A pool in use is never
-	// closed, so there may be more for the time of a call. A pool without
-	// connections costs some 4 KB, so this can be large. Defaults to 1000.
+	// closed, so there may be more for the time of a call, and by as many as
+	// callers that hang. A pool without connections costs some 5 KB, so this
+	// can be large. Defaults to 1000.
 	MaxPools int
-	// MaxConnsPerTenant is the number of connections of one tenant. At 1 a
-	// query inside an open Rows waits for ever. Defaults to 4.
+	// MaxConnsPerTenant is the number of connections of one tenant, for those
+	// whose Database sets none: what one busy tenant can take from the others.
+	// At 1, a query inside an open Rows waits until AcquireTimeout. Defaults
+	// to 4.
 	MaxConnsPerTenant int
+	// MaxConnsPerServer is the number of connections to one server, over all
+	// its tenants: its budget. They are physical connections, counted from
+	// before the dial until they are truly gone, those of OpenDB and Each
+	// too. When all are taken, idle ones of the least recently used tenants
+	// are closed for those who wait. Give each process its share of what the
+	// server has. Defaults to 20, or to what an Engine that is a [ServerLimit]
+	// says.
+	MaxConnsPerServer int
+	// Servers is MaxConnsPerServer for single servers, by their name; see
+	// [Database.Server].
+	Servers map[string]int
 	// IdleTimeout is how long an unused pool stays open; it is closed within
 	// a quarter of it after that. Defaults to 15 minutes.
 	IdleTimeout time.Duration
@@ -60,6 +77,16 @@ type Limits struct {
 	// ConnMaxLifetime is how long a connection is used at all, give or take
 	// 10 %. Defaults to 30 minutes.
 	ConnMaxLifetime time.Duration
+	// ConnectTimeout bounds one connect, all included: the look-up of the
+	// name, each address, TLS, the login. It goes on when its caller gives
+	// up, for the next one. An Engine may have a shorter bound for each
+	// address. Defaults to 10 seconds.
+	ConnectTimeout time.Duration
+	// AcquireTimeout bounds each wait for a connection, be it the tenant's
+	// limit, the server's budget or the connect that takes long; the ctx's
+	// deadline counts too. [ErrPoolExhausted] then says what was full. It does
+	// not bound the work that follows. Defaults to 10 seconds.
+	AcquireTimeout time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -74,9 +101,18 @@ func (c Config) withDefaults() Config {
 	if c.Pools.MaxConnsPerTenant == 0 {
 		c.Pools.MaxConnsPerTenant = 4
 	}
+	if c.Pools.MaxConnsPerServer == 0 {
+		c.Pools.MaxConnsPerServer = 20
+		if e, ok := c.Engine.(ServerLimit); ok {
+			c.Pools.MaxConnsPerServer = e.ServerLimit()
+		}
+	}
+	c.Pools.Servers = maps.Clone(c.Pools.Servers)
 	set(&c.Pools.IdleTimeout, 15*time.Minute)
 	set(&c.Pools.ConnMaxIdleTime, time.Minute)
 	set(&c.Pools.ConnMaxLifetime, 30*time.Minute)
+	set(&c.Pools.ConnectTimeout, 10*time.Second)
+	set(&c.Pools.AcquireTimeout, 10*time.Second)
 	set(&c.Recheck, time.Minute)
 	return c
 }
@@ -93,15 +129,23 @@ func (c Config) validate() error {
 	for name, n := range map[string]int{
 		"Pools.MaxPools":          c.Pools.MaxPools,
 		"Pools.MaxConnsPerTenant": c.Pools.MaxConnsPerTenant,
+		"Pools.MaxConnsPerServer": c.Pools.MaxConnsPerServer,
 	} {
 		if n < 0 {
 			return fmt.Errorf("tenancy.Config.%s is negative: %d", name, n)
+		}
+	}
+	for name, n := range c.Pools.Servers {
+		if n < 1 {
+			return fmt.Errorf("tenancy.Config.Pools.Servers[%q] is %d; it must be at least 1, or leave the server out for MaxConnsPerServer", name, n)
 		}
 	}
 	for name, d := range map[string]time.Duration{
 		"Pools.IdleTimeout":     c.Pools.IdleTimeout,
 		"Pools.ConnMaxIdleTime": c.Pools.ConnMaxIdleTime,
 		"Pools.ConnMaxLifetime": c.Pools.ConnMaxLifetime,
+		"Pools.ConnectTimeout":  c.Pools.ConnectTimeout,
+		"Pools.AcquireTimeout":  c.Pools.AcquireTimeout,
 		"Recheck":               c.Recheck,
 	} {
 		if d < 0 {
@@ -115,11 +159,12 @@ func (c Config) validate() error {
 // in their context. It is made by [New], installed by db.Use and closed by
 // [Plugin.Close]. Its methods may be called from any goroutine.
 type Plugin struct {
-	cfg    Config
-	bad    error // of New's Config
-	opener *dbOpener
-	cache  *cache
-	router *router
+	cfg     Config
+	bad     error // of New's Config
+	opener  *dbOpener
+	cache   *cache
+	servers *servers
+	router  *router
 
 	// Set by Initialize, read-only after.
 	db     *gorm.DB
@@ -142,7 +187,8 @@ type Plugin struct {
 // of db.Use.
 func New(cfg Config) *Plugin {
 	p := &Plugin{cfg: cfg.withDefaults(), bad: cfg.validate()}
-	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools}
+	p.servers = newServers(p.cfg.Pools, p.observe)
+	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
 	p.router = &router{p}
 	return p

@@ -38,6 +38,7 @@ func (c *cache) recheckAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.news++
+	c.absent.clear()
 	for e := range c.live {
 		e.checkAt = 0
 	}

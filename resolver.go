@@ -113,6 +113,12 @@ type Database struct {
 	// dialers, other drivers. One that was resolved anew does not retire an
 	// open pool by itself: change Version too.
 	Connector driver.Connector
+	// Server names the server that the database is on: databases that name
+	// the same one share its budget ([Limits.MaxConnsPerServer]) and its
+	// breaker. Defaults to what [Engine.Server] says of the DSN. Set it where
+	// one server has several names, or with a Connector: databases whose
+	// server is not known share one budget, and have no breaker.
+	Server string
 	// MaxConns is the greatest number of connections to this database, in
 	// place of [Limits.MaxConnsPerTenant]. Zero means that one.
 	MaxConns int
@@ -137,7 +143,7 @@ func (d Database) validate() error {
 // at d.
 func (d Database) changed(old Database) bool {
 	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
-		d.Version != old.Version || d.MaxConns != old.MaxConns
+		d.Version != old.Version || d.MaxConns != old.MaxConns || d.Server != old.Server
 }
 
 // identity is equal for Databases that are certainly the same one; nil when

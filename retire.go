@@ -15,11 +15,18 @@ func (e *entry) lastLocked() bool {
 	return true
 }
 
-// trimLocked takes the least recently used entries out of the map until no
-// more than max are open. One that is leased is passed over: the map may be
-// larger for as long as a call lasts.
+// excessLocked is how many pools there are too many. Those in use beyond half
+// of the room don't count: callers that hang on one server must not cost the
+// other tenants their pools.
+func (c *cache) excessLocked() int {
+	return c.pools - c.max - max(0, c.leased-(c.max+1)/2)
+}
+
+// trimLocked takes the least recently used entries out of the map until there
+// are no more than there may be. One that is leased is passed over: the map may
+// be larger for as long as a call lasts.
 func (c *cache) trimLocked() (victims []*entry) {
-	for tries := c.lru.Len(); c.pools > c.max && tries > 0; tries-- {
+	for tries := c.lru.Len(); c.excessLocked() > 0 && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
 		if e.refs > 0 {
 			e.used = c.now
@@ -32,13 +39,24 @@ func (c *cache) trimLocked() (victims []*entry) {
 	return victims
 }
 
+// keepLocked makes a transient entry one like the others.
+func (c *cache) keepLocked(e *entry) (victims []*entry) {
+	e.transient = false
+	c.pools++
+	c.leased++ // the caller's lease
+	return c.trimLocked()
+}
+
 // removeLocked takes e out of the map. Whoever removes e also sees that it is
 // finished: at once by retire, or by the last release.
 func (c *cache) removeLocked(e *entry) {
 	if cur, ok := c.lru.Peek(e.id); ok && cur == e {
 		c.lru.Remove(e.id)
-		if e.opened {
+		if c.countsLocked(e) {
 			c.pools--
+			if e.refs > 0 {
+				c.leased--
+			}
 		}
 	}
 	if e.pool != nil {
@@ -94,6 +112,7 @@ func (c *cache) forget(e *entry) {
 // evict retires the tenant's pool, and reports whether it was there.
 func (c *cache) evict(id string, cause Cause) bool {
 	c.mu.Lock()
+	c.absent.remove(id)
 	e, ok := c.lru.Peek(id)
 	if ok {
 		c.removeLocked(e)

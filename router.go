@@ -35,7 +35,7 @@ func (r *router) lease(ctx context.Context, op string) (*entry, error) {
 		r.p.noteRefusal(sc, err)
 		return nil, err
 	}
-	return r.p.cache.acquire(ctx, sc.ID)
+	return r.p.cache.acquire(ctx, sc.ID, sc.Sweep)
 }
 
 // checkScope returns why sc does not name one tenant.

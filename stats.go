@@ -1,7 +1,10 @@
 package tenancy
 
 import (
+	"cmp"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,6 +19,7 @@ const (
 	CauseChanged  Cause = "changed"  // the Database changed, or a Watcher told so
 	CauseGone     Cause = "gone"     // the tenant is no longer found, or is suspended
 	CauseClosed   Cause = "closed"   // Plugin.Close
+	CauseSwept    Cause = "swept"    // opened for a turn in Each, which has ended
 )
 
 // EventKind says what happened.
@@ -26,16 +30,23 @@ const (
 	EventOpened  EventKind = "opened"  // a tenant's pool was opened
 	EventEvicted EventKind = "evicted" // a pool was retired; see Cause
 	EventRefused EventKind = "refused" // a statement was refused; see Err
-	EventFailed  EventKind = "failed"  // opening, rechecking or watching failed; see Err
+	EventFailed  EventKind = "failed"  // opening, connecting, rechecking or watching failed; see Err
+	EventWaited  EventKind = "waited"  // a caller had to wait for a connection, for Took; in vain if Err is set
+	// EventServerDown says that connecting to Server failed so often that its
+	// tenants' callers fail at once, but for the one in each second that tries
+	// it; EventServerUp, that one succeeded.
+	EventServerDown EventKind = "server_down"
+	EventServerUp   EventKind = "server_up"
 )
 
 // Event is what an [Observer] is told. It holds no DSN.
 type Event struct {
 	Kind   EventKind
 	Tenant string        // may be empty or invalid for EventRefused: quote it
+	Server string        // for EventWaited, EventServerDown, EventServerUp and a failed connect
 	Cause  Cause         // for EventEvicted
-	Err    error         // for EventRefused and EventFailed
-	Took   time.Duration // for EventOpened and EventFailed: how long opening took
+	Err    error         // for EventRefused, EventFailed, EventWaited, EventServerDown
+	Took   time.Duration // how long it took
 }
 
 // Observer is told of events, for logs and metrics. Observe is called without
@@ -69,6 +80,53 @@ type Stats struct {
 	Evicted map[Cause]uint64
 	// Refused counts refused statements.
 	Refused uint64
+	// Servers has the figures of each server, by name.
+	Servers []ServerStats
+}
+
+// ServerStats are the figures of one server, as seen by this process.
+type ServerStats struct {
+	// Server is its name; "" for databases whose server is not known.
+	Server string
+	// Pools is the number of open pools on it.
+	Pools int
+	// MaxConns is the budget, and Conns how much of it is taken: connections
+	// that are in use, idle, being dialled or on their way out.
+	MaxConns, Conns int
+	// Idle and Dialing are those of Conns that are idle or being dialled.
+	Idle, Dialing int
+	// Approximate says that there are connections whose connector can't tell
+	// when they are gone; see [PermitConnector].
+	Approximate bool
+	// Waiting is the number of callers that wait for a connection now.
+	Waiting int
+	// Waits counts the callers that had to wait, and WaitTime is the sum of
+	// their waits; Exhausted counts those who waited in vain.
+	Waits, Exhausted uint64
+	WaitTime         time.Duration
+	// Dials counts attempts to connect, and DialsFailed those that failed.
+	// Saturated counts how often the server itself had no connection left.
+	Dials, DialsFailed, Saturated uint64
+	// Reclaimed counts connections closed to make room for another tenant,
+	// and HandedOver those that went from one caller to another of the same
+	// tenant who waited.
+	Reclaimed, HandedOver uint64
+	// Down says that the breaker is open: callers fail at once. Trips counts
+	// how often it opened.
+	Down  bool
+	Trips uint64
+}
+
+// TenantStats are the figures of one open tenant.
+type TenantStats struct {
+	Tenant, Server string
+	// MaxConns is the tenant's limit, Conns its connections, Idle those of
+	// them that are idle, and Waiting its callers that wait for one.
+	MaxConns, Conns, Idle, Waiting int
+	// Waits, WaitTime and Exhausted are as in [ServerStats], since the pool
+	// was opened.
+	Waits, Exhausted uint64
+	WaitTime         time.Duration
 }
 
 // Stats returns a snapshot. It takes no longer than a statement's own look-up
@@ -76,7 +134,95 @@ type Stats struct {
 func (p *Plugin) Stats() Stats {
 	s := p.cache.stats()
 	s.Refused = p.refused.Load()
+	for _, server := range p.servers.all() {
+		s.Servers = append(s.Servers, server.stats())
+	}
+	slices.SortFunc(s.Servers, func(a, b ServerStats) int { return strings.Compare(a.Server, b.Server) })
 	return s
+}
+
+// TopTenants returns the figures of the n open tenants that press hardest on
+// their servers: by callers that wait, then by connections, then by how much
+// they have waited. It looks at every open pool.
+func (p *Plugin) TopTenants(n int) []TenantStats {
+	var all []TenantStats
+	for _, tp := range p.cache.openPools() {
+		all = append(all, tp.(*pool).stats())
+	}
+	slices.SortFunc(all, func(a, b TenantStats) int {
+		return cmp.Or(cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(b.Conns, a.Conns),
+			cmp.Compare(b.WaitTime, a.WaitTime), strings.Compare(a.Tenant, b.Tenant))
+	})
+	return all[:max(0, min(n, len(all)))]
+}
+
+func (s *server) stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := ServerStats{
+		Server:      s.name,
+		Pools:       s.pools,
+		MaxConns:    s.size,
+		Conns:       s.used,
+		Waiting:     int(s.waiting.Load()),
+		Waits:       s.count.waits,
+		WaitTime:    s.count.waited,
+		Exhausted:   s.count.exhausted,
+		Dials:       s.count.dials,
+		DialsFailed: s.count.failed,
+		Saturated:   s.count.saturated,
+		Reclaimed:   s.count.reclaimed,
+		HandedOver:  s.count.handed,
+		Down:        s.breaker.open,
+		Trips:       s.count.tripped,
+	}
+	for _, l := range s.links {
+		if _, ok := l.dialer.connector.(PermitConnector); !ok {
+			out.Approximate = true
+		}
+		switch {
+		case l.handle == nil:
+			out.Dialing++
+		case l.handle.state.Load() == handleIdle:
+			out.Idle++
+		}
+	}
+	return out
+}
+
+func (p *pool) stats() TenantStats {
+	d := p.dialer
+	s := d.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := TenantStats{
+		Tenant:    d.tenant,
+		Server:    s.name,
+		MaxConns:  d.limit,
+		Conns:     int(d.open.Load()),
+		Waiting:   d.waiters.Len(),
+		Waits:     d.waits,
+		WaitTime:  d.waited,
+		Exhausted: d.exhausted,
+	}
+	for _, l := range s.links {
+		if l.dialer == d && l.handle != nil && l.handle.state.Load() == handleIdle {
+			out.Idle++
+		}
+	}
+	return out
+}
+
+func (c *cache) openPools() []tenantPool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []tenantPool
+	for e := range c.live {
+		if e.opened && !e.retired {
+			all = append(all, e.pool)
+		}
+	}
+	return all
 }
 
 func (c *cache) stats() Stats {

@@ -97,7 +97,7 @@ func (c *conn) IsValid() bool {
 		return false
 	}
 	c.lastUsed = time.Now()
-	return c.permit == nil || !c.permit.Yield()
+	return true
 }
 
 // ResetSession implements [driver.SessionResetter]: database/sql calls it

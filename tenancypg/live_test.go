@@ -61,23 +61,6 @@ func TestLivePermitOnClose(t *testing.T) {
 	p.check(t)
 }
 
-func TestLiveYield(t *testing.T) {
-	db, ps := openLive(t, Engine{})
-	first := backend(t, db)
-	if again := backend(t, db); again != first {
-		t.Fatalf("the connection was not used again: backend %d, then %d", first, again)
-	}
-	p := ps.dialled(t, 0)
-	p.yield.Store(true)
-	if last := backend(t, db); last != first {
-		t.Fatalf("the connection was given up before its return")
-	}
-	p.check(t)
-	if next := backend(t, db); next == first {
-		t.Fatal("a connection that was to yield was used again")
-	}
-}
-
 func TestLiveTerminatedBackend(t *testing.T) {
 	db, ps := openLive(t, Engine{})
 	victim := backend(t, db)

@@ -13,7 +13,6 @@ import (
 
 // permit records what happens to it.
 type permit struct {
-	yield    atomic.Bool
 	releases atomic.Int32
 	released chan struct{}
 	gone     atomic.Pointer[chan struct{}] // the connection's CleanupDone
@@ -21,8 +20,6 @@ type permit struct {
 }
 
 func newPermit() *permit { return &permit{released: make(chan struct{})} }
-
-func (p *permit) Yield() bool { return p.yield.Load() }
 
 func (p *permit) Release() {
 	if gone := p.gone.Load(); gone != nil {

@@ -14,8 +14,9 @@ import (
 )
 
 var (
-	_ tenancy.Engine  = Engine{}
-	_ tenancy.Dialect = Engine{}
+	_ tenancy.Engine      = Engine{}
+	_ tenancy.Dialect     = Engine{}
+	_ tenancy.ServerLimit = Engine{}
 )
 
 // Engine opens SQLite files. The zero value is ready to use. It may be used by
@@ -50,6 +51,10 @@ type Engine struct {
 // Dialect returns "sqlite", the name of github.com/glebarez/sqlite's
 // Dialector.
 func (Engine) Dialect() string { return "sqlite" }
+
+// ServerLimit returns 256: there is no server whose connections would run out,
+// but each takes up to three file descriptors of the process, and memory.
+func (Engine) ServerLimit() int { return 256 }
 
 // Connector parses dsn and returns what opens connections to it. It looks at
 // no file: one that is missing is an error of each Connect, which never

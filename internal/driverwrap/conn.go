@@ -1,7 +1,6 @@
-// Package driverwrap watches over one connection of any database/sql driver:
-// it tells when the connection was closed, and can have it given up instead of
-// going back to its pool. It changes nothing else: what the driver's own
-// connection can do, the wrapped one can, and what it can't,
+// Package driverwrap forwards one connection of any database/sql driver, for
+// who wants to step in between. It changes nothing by itself: what the
+// driver's own connection can do, [Conn] can, and what it can't,
 // [driver.ErrSkip] makes database/sql do in its own way.
 package driverwrap
 
@@ -9,44 +8,45 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"sync"
+	"sync/atomic"
 )
 
-// Conn returns conn, watched. closed is called once, when conn has been
-// closed. If yield is not nil it is asked each time the connection would go
-// back to its pool; true gives the connection up.
+// Conn forwards to the driver's connection that is embedded. It is itself made
+// to be embedded, by value, in what overrides some of its methods.
 //
 // It implements all optional interfaces that database/sql looks for on a
 // connection (database/sql: driverConn.resetSession, validateConnection,
 // ctxDriverPrepare, ctxDriverExec, ctxDriverBegin, driverArgsConnLocked).
-func Conn(conn driver.Conn, closed func(), yield func() bool) driver.Conn {
-	return &wrapped{Conn: conn, closed: closed, yield: yield}
+type Conn struct {
+	driver.Conn
+	open atomic.Int32 // statements
 }
 
-// Unwrap returns the driver's own connection under one that [Conn] returned;
-// any other is returned as it is. For use in (*sql.Conn).Raw.
+// Statements is the number of prepared statements that are open. database/sql
+// may close one while the connection lies idle in its pool.
+func (c *Conn) Statements() int { return int(c.open.Load()) }
+
+// Unwrap returns the driver's own connection.
+func (c *Conn) Unwrap() driver.Conn { return c.Conn }
+
+// Unwrap returns the driver's own connection under one that is, or embeds, a
+// [Conn]; any other is returned as it is. For use in (*sql.Conn).Raw.
 func Unwrap(conn any) any {
-	if w, ok := conn.(*wrapped); ok {
-		return w.Conn
+	if w, ok := conn.(interface{ Unwrap() driver.Conn }); ok {
+		return w.Unwrap()
 	}
 	return conn
 }
 
-type wrapped struct {
-	driver.Conn
-	once   sync.Once
-	closed func()
-	yield  func() bool
+// Prepare prepares a statement that is counted until it is closed.
+func (c *Conn) Prepare(query string) (driver.Stmt, error) {
+	return c.counted(c.Conn.Prepare(query))
 }
 
-func (c *wrapped) Close() error {
-	defer c.once.Do(c.closed)
-	return c.Conn.Close()
-}
-
-func (c *wrapped) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+// PrepareContext is Prepare.
+func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if p, ok := c.Conn.(driver.ConnPrepareContext); ok {
-		return p.PrepareContext(ctx, query)
+		return c.counted(p.PrepareContext(ctx, query))
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -54,21 +54,32 @@ func (c *wrapped) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	return c.Prepare(query)
 }
 
-func (c *wrapped) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *Conn) counted(s driver.Stmt, err error) (driver.Stmt, error) {
+	if err != nil {
+		return nil, err
+	}
+	c.open.Add(1)
+	return &stmt{Stmt: s, conn: c}, nil
+}
+
+// ExecContext forwards.
+func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if e, ok := c.Conn.(driver.ExecerContext); ok {
 		return e.ExecContext(ctx, query, args)
 	}
 	return nil, driver.ErrSkip
 }
 
-func (c *wrapped) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+// QueryContext forwards.
+func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if q, ok := c.Conn.(driver.QueryerContext); ok {
 		return q.QueryContext(ctx, query, args)
 	}
 	return nil, driver.ErrSkip
 }
 
-func (c *wrapped) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+// BeginTx forwards.
+func (c *Conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	if b, ok := c.Conn.(driver.ConnBeginTx); ok {
 		return b.BeginTx(ctx, opts)
 	}
@@ -81,28 +92,30 @@ func (c *wrapped) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	return c.Begin() //nolint:staticcheck // the only way on a driver without ConnBeginTx
 }
 
-func (c *wrapped) Ping(ctx context.Context) error {
+// Ping forwards.
+func (c *Conn) Ping(ctx context.Context) error {
 	if p, ok := c.Conn.(driver.Pinger); ok {
 		return p.Ping(ctx)
 	}
 	return nil
 }
 
-func (c *wrapped) ResetSession(ctx context.Context) error {
+// ResetSession forwards.
+func (c *Conn) ResetSession(ctx context.Context) error {
 	if r, ok := c.Conn.(driver.SessionResetter); ok {
 		return r.ResetSession(ctx)
 	}
 	return nil
 }
 
-func (c *wrapped) IsValid() bool {
-	if v, ok := c.Conn.(driver.Validator); ok && !v.IsValid() {
-		return false
-	}
-	return c.yield == nil || !c.yield()
+// IsValid forwards.
+func (c *Conn) IsValid() bool {
+	v, ok := c.Conn.(driver.Validator)
+	return !ok || v.IsValid()
 }
 
-func (c *wrapped) CheckNamedValue(v *driver.NamedValue) error {
+// CheckNamedValue forwards.
+func (c *Conn) CheckNamedValue(v *driver.NamedValue) error {
 	if n, ok := c.Conn.(driver.NamedValueChecker); ok {
 		return n.CheckNamedValue(v)
 	}

@@ -14,16 +14,16 @@ import (
 // bare is a connection that can do the least that a driver must.
 type bare struct{ closed int }
 
-func (c *bare) Prepare(string) (driver.Stmt, error) { return stmt{}, nil }
+func (c *bare) Prepare(string) (driver.Stmt, error) { return bareStmt{}, nil }
 func (c *bare) Close() error                        { c.closed++; return nil }
 func (c *bare) Begin() (driver.Tx, error)           { return tx{}, nil }
 
-type stmt struct{}
+type bareStmt struct{}
 
-func (stmt) Close() error                               { return nil }
-func (stmt) NumInput() int                              { return -1 }
-func (stmt) Exec([]driver.Value) (driver.Result, error) { return driver.RowsAffected(7), nil }
-func (stmt) Query([]driver.Value) (driver.Rows, error)  { return rows{}, nil }
+func (bareStmt) Close() error                               { return nil }
+func (bareStmt) NumInput() int                              { return -1 }
+func (bareStmt) Exec([]driver.Value) (driver.Result, error) { return driver.RowsAffected(7), nil }
+func (bareStmt) Query([]driver.Value) (driver.Rows, error)  { return rows{}, nil }
 
 type rows struct{}
 
@@ -36,23 +36,15 @@ type tx struct{}
 func (tx) Commit() error   { return nil }
 func (tx) Rollback() error { return nil }
 
-// connector gives watched connections.
-type connector struct {
-	inner  driver.Conn
-	closed func()
-	yield  func() bool
-	dials  int
-}
+// connector gives wrapped connections.
+type connector struct{ inner driver.Conn }
 
-func (c *connector) Connect(context.Context) (driver.Conn, error) {
-	c.dials++
-	return Conn(c.inner, c.closed, c.yield), nil
-}
-func (c *connector) Driver() driver.Driver { return nil }
+func (c *connector) Connect(context.Context) (driver.Conn, error) { return &Conn{Conn: c.inner}, nil }
+func (c *connector) Driver() driver.Driver                        { return nil }
 
 func TestABareDriverWorksAsItDoesUnwrapped(t *testing.T) {
-	inner, gone := &bare{}, 0
-	db := sql.OpenDB(&connector{inner: inner, closed: func() { gone++ }})
+	inner := &bare{}
+	db := sql.OpenDB(&connector{inner: inner})
 	res, err := db.ExecContext(t.Context(), "x", 1, "two")
 	require.NoError(t, err)
 	n, _ := res.RowsAffected()
@@ -75,26 +67,35 @@ func TestABareDriverWorksAsItDoesUnwrapped(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, conn.Close())
-	require.Zero(t, gone)
+	require.Zero(t, inner.closed)
 	require.NoError(t, db.Close())
-	require.Equal(t, 1, gone)
 	require.Equal(t, 1, inner.closed)
 }
 
-func TestYieldGivesTheConnectionUp(t *testing.T) {
-	yield, gone := false, 0
-	c := &connector{inner: &bare{}, closed: func() { gone++ }, yield: func() bool { return yield }}
-	db := sql.OpenDB(c)
-	ping := func() { _, err := db.ExecContext(t.Context(), "x"); require.NoError(t, err) }
-	ping()
-	ping()
-	require.Equal(t, 1, c.dials)
-	yield = true
-	ping()
-	require.Equal(t, 1, gone)
-	ping()
-	require.Equal(t, 2, c.dials)
-	require.NoError(t, db.Close())
+func TestStatementsAreCounted(t *testing.T) {
+	c := &Conn{Conn: &bare{}}
+	one, err := c.Prepare("x")
+	require.NoError(t, err)
+	two, err := c.PrepareContext(t.Context(), "x")
+	require.NoError(t, err)
+	require.Equal(t, 2, c.Statements())
+	require.NoError(t, one.Close())
+	require.NoError(t, one.Close())
+	require.Equal(t, 1, c.Statements())
+	res, err := two.(driver.StmtExecContext).ExecContext(t.Context(), []driver.NamedValue{{Ordinal: 1, Value: 1}})
+	require.NoError(t, err)
+	n, _ := res.RowsAffected()
+	require.EqualValues(t, 7, n)
+	_, err = two.(driver.StmtQueryContext).QueryContext(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = two.(driver.StmtQueryContext).QueryContext(t.Context(), []driver.NamedValue{{Name: "a"}})
+	require.ErrorContains(t, err, "named")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = two.(driver.StmtExecContext).ExecContext(ended, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, two.Close())
+	require.Zero(t, c.Statements())
 }
 
 // rich can do more: what it does is used.
@@ -121,7 +122,7 @@ func (c *rich) CheckNamedValue(*driver.NamedValue) error                     { r
 func TestWhatTheDriverCanDoIsUsed(t *testing.T) {
 	ctx := t.Context()
 	inner := &rich{}
-	c := Conn(inner, func() {}, nil).(*wrapped)
+	c := &Conn{Conn: inner}
 	_, err := c.ExecContext(ctx, "", nil)
 	require.Same(t, errRich, err)
 	_, err = c.QueryContext(ctx, "", nil)

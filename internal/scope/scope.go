@@ -26,6 +26,9 @@ type Scope struct {
 	Conflict string
 	// Conflicted says that Conflict was asked for. Nothing undoes it.
 	Conflicted bool
+	// Sweep says that the work is one tenant's turn in a walk over many, which
+	// is no sign that the tenant will be wanted again.
+	Sweep bool
 }
 
 // Tenant reports the id of the one tenant that is meant, if there is one.

@@ -1,0 +1,266 @@
+package tenancy
+
+import (
+	"container/list"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// A server that is full for a moment (SQLSTATE 53300) is tried again: a
+	// backend outlives its client by some milliseconds, 119 at most when
+	// measured.
+	saturationPause    = 5 * time.Millisecond
+	saturationMaxPause = 50 * time.Millisecond
+	saturationPatience = 2 * time.Second
+	// A database that refused is not asked again for this long, and up to
+	// two and a half times as long.
+	refusalTime = 2 * time.Second
+)
+
+// dialer is the driver.Connector of one tenant's sql.DB, and the tenant's share
+// in its server.
+type dialer struct {
+	tenant    string
+	connector driver.Connector
+	engine    Engine // may be nil
+	server    *server
+	lifetime  time.Duration // of a connection
+	gone      chan struct{} // closed when the sql.DB is closed and no link is left
+
+	open atomic.Int64 // links; written under server.mu
+
+	// Guarded by server.mu.
+	limit       int // of open
+	dialing     int // of open
+	waiters     list.List
+	tickets     []*list.Element // in server.tickets, the oldest first
+	refusal     error           // what the database said to the last connect
+	refusedTill time.Duration
+	refused     bool // no dial begins any more
+	shut        bool // sql.DB.Close has returned
+	ended       bool // gone is closed
+
+	waits, exhausted uint64
+	waited           time.Duration
+}
+
+var errRetired = errors.New("tenancy: the pool has been retired")
+
+// Connect is called by database/sql when it has no idle connection.
+func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
+	deadline := time.Now().Add(d.server.acquire)
+	for {
+		got, err := d.server.get(ctx, d, deadline)
+		if err != nil {
+			return nil, err
+		}
+		if got.fresh {
+			return got.handle, nil
+		}
+		// What database/sql does before it uses an idle connection again.
+		if err := got.handle.Conn.ResetSession(ctx); !errors.Is(err, driver.ErrBadConn) {
+			return got.handle, nil
+		}
+		_ = got.handle.Close()
+	}
+}
+
+// Driver implements driver.Connector.
+func (d *dialer) Driver() driver.Driver { return d.connector.Driver() }
+
+// Close is called by sql.DB.Close when all else is done; for [Plugin.OpenDB]
+// it is the user who closes.
+func (d *dialer) Close() error {
+	d.refuse()
+	s := d.server
+	s.mu.Lock()
+	d.shut = true
+	d.endLocked()
+	s.unlock()
+	return nil
+}
+
+// refuse lets no dial begin any more, and ends those that nobody waits for.
+func (d *dialer) refuse() {
+	s := d.server
+	s.mu.Lock()
+	defer s.unlock()
+	if d.refused {
+		return
+	}
+	d.refused = true
+	s.failLocked(d, func(*dialer) error { return errRetired })
+	for _, l := range s.links {
+		if l.dialer != d {
+			continue
+		}
+		if l.handle == nil {
+			l.cancel()
+		} else if l.handle.spare && l.handle.take() {
+			go l.close()
+		}
+	}
+}
+
+func (d *dialer) endLocked() {
+	if d.shut && d.open.Load() == 0 && !d.ended {
+		d.ended = true
+		d.server.pools--
+		close(d.gone)
+	}
+}
+
+// connectLink opens the connection of l.
+func (d *dialer) connectLink(ctx context.Context, l *link) (conn driver.Conn, err error) {
+	defer recovered(d.tenant, "the Connector", &err)
+	if pc, ok := d.connector.(PermitConnector); ok {
+		return pc.ConnectPermit(ctx, l)
+	}
+	return d.connector.Connect(ctx)
+}
+
+// classify says whose fault a failed dial under ctx is.
+func (d *dialer) classify(ctx context.Context, err error) Fault {
+	switch {
+	case err == nil:
+		return FaultNone
+	case ctx.Err() == context.DeadlineExceeded:
+		return FaultServer // Limits.ConnectTimeout; no caller's deadline is in ctx
+	case ctx.Err() != nil:
+		return FaultCaller // the pool was retired
+	case d.engine != nil:
+		return d.engine.Classify(err)
+	}
+	var netErr net.Error
+	if errors.As(err, &netErr) {
+		return FaultServer
+	}
+	return FaultNone
+}
+
+// dial connects l, under a ctx of its own, and gives the outcome to who waits.
+func (s *server) dial(ctx context.Context, l *link) {
+	d := l.dialer
+	began := s.clock()
+	conn, err := d.connectLink(ctx, l)
+	fault := d.classify(ctx, err)
+	for pause := saturationPause; fault == FaultSaturation && s.clock()-began < saturationPatience && s.wanted(d); {
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, saturationMaxPause)
+		conn, err = d.connectLink(ctx, l)
+		fault = d.classify(ctx, err)
+	}
+	l.cancel()
+	if err != nil {
+		s.dialFailed(l, err, fault, s.clock()-began)
+		return
+	}
+	if s.dialled(l, conn) {
+		return
+	}
+	l.conn = conn
+	_ = l.close()
+}
+
+// wanted notes that the server was full, and reports whether anybody waits for
+// d's dial still.
+func (s *server) wanted(d *dialer) bool {
+	s.mu.Lock()
+	defer s.unlock()
+	s.count.saturated++
+	return d.waiters.Len() > 0
+}
+
+// dialled hands out a new connection, and reports whether anybody wants it.
+func (s *server) dialled(l *link, conn driver.Conn) bool {
+	s.mu.Lock()
+	defer s.unlock()
+	d := l.dialer
+	d.dialing--
+	d.refusal = nil
+	if s.breaker.succeeded() {
+		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
+	}
+	if d.refused {
+		return false
+	}
+	l.conn, l.born = conn, s.clock()
+	h := newHandle(l)
+	l.handle = h
+	if d.waiters.Len() > 0 {
+		s.deliverLocked(d, delivery{handle: h, fresh: true})
+		s.balanceLocked(d)
+		return true
+	}
+	// Whoever wanted it was handed another, or gave up: the next caller takes
+	// it. database/sql does not know it, so it is not closed by that.
+	h.spare = true
+	h.since.Store(int64(l.born))
+	h.state.Store(handleIdle)
+	time.AfterFunc(s.spare, func() {
+		if h.take() {
+			_ = l.close()
+		}
+	})
+	s.balanceLocked(d)
+	s.dispatchLocked()
+	return true
+}
+
+// dialFailed ends the wait of whom the failure concerns.
+func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration) {
+	s.mu.Lock()
+	defer s.unlock()
+	d := l.dialer
+	d.dialing--
+	s.count.failed++
+	e := &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: err}
+	s.events = append(s.events, Event{Kind: EventFailed, Tenant: d.tenant, Server: s.name, Err: e, Took: took})
+	switch fault {
+	case FaultTenant:
+		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
+		d.refusal, d.refusedTill = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
+		s.failLocked(d, func(*dialer) error { return e })
+	case FaultSaturation:
+		e.Err = ErrPoolExhausted
+		e.Detail = "server " + s.title() + " has no connection left"
+		e.Hint = "lower Limits.MaxConnsPerServer in each process, or raise the server's max_connections"
+		s.failFirstLocked(d, e)
+	case FaultServer:
+		s.failFirstLocked(d, e)
+		if s.name != "" && s.breaker.failed(err, s.clock()) {
+			s.count.tripped++
+			s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
+		}
+		if s.breaker.open {
+			for d := range s.callers {
+				s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
+			}
+		}
+	default:
+		s.failFirstLocked(d, e)
+	}
+	s.releaseLocked(l)
+}
+
+func (s *server) failFirstLocked(d *dialer, err error) {
+	if d.waiters.Len() > 0 {
+		s.deliverLocked(d, delivery{err: err})
+	}
+}
+
+func (s *server) failLocked(d *dialer, why func(*dialer) error) {
+	for d.waiters.Len() > 0 {
+		s.deliverLocked(d, delivery{err: why(d)})
+	}
+	s.balanceLocked(d)
+}

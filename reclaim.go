@@ -1,0 +1,129 @@
+package tenancy
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// quantum is how long a new connection serves its tenant before it is given up
+// for another's. Without it, every statement under pressure would need a
+// connect of its own.
+const quantum = 20 * time.Millisecond
+
+// reclaimLocked closes idle connections, the least recently used first, for
+// those who hold a ticket and find no token. A connection that has not served
+// its quantum is left until it has.
+func (s *server) reclaimLocked() {
+	need := s.tickets.Len() - s.closing
+	if need <= 0 {
+		return
+	}
+	now := s.clock()
+	var ripe []*handle
+	ripens := time.Duration(-1)
+	for _, l := range s.links {
+		h := l.handle
+		if h == nil || h.state.Load() != handleIdle || h.Statements() > 0 {
+			continue
+		}
+		if at := l.born + quantum; at > now {
+			if ripens < 0 || at < ripens {
+				ripens = at
+			}
+			continue
+		}
+		ripe = append(ripe, h)
+	}
+	slices.SortFunc(ripe, func(a, b *handle) int { return cmp.Compare(a.since.Load(), b.since.Load()) })
+	for _, h := range ripe {
+		if need == 0 {
+			return
+		}
+		if h.take() {
+			need--
+			s.count.reclaimed++
+			h.link.closing = true
+			s.closing++
+			go h.link.close()
+		}
+	}
+	if ripens >= 0 && s.timer == nil {
+		s.timer = time.AfterFunc(ripens-now, s.tick)
+	}
+}
+
+func (s *server) tick() {
+	s.mu.Lock()
+	s.timer = nil
+	s.dispatchLocked()
+	s.unlock()
+}
+
+// idleLocked takes the most recently used idle connection of d.
+func (s *server) idleLocked(d *dialer) *handle {
+	for {
+		var best *handle
+		for _, l := range s.links {
+			if h := l.handle; l.dialer == d && h != nil && h.state.Load() == handleIdle && h.Statements() == 0 &&
+				(best == nil || h.since.Load() > best.since.Load()) {
+				best = h
+			}
+		}
+		if best == nil || best.take() {
+			return best
+		}
+	}
+}
+
+// rehandleLocked gives the link of a dead handle a new one, which is busy.
+func (s *server) rehandleLocked(dead *handle) *handle {
+	h := newHandle(dead.link)
+	dead.link.handle = h
+	return h
+}
+
+// idle reports whether database/sql may keep h, which comes back from use. If
+// it returns true, h may be taken at any time.
+func (s *server) idle(h *handle) bool {
+	now := s.clock()
+	d := h.link.dialer
+	// database/sql counts a lifetime from when it got the handle, and a link
+	// may have had several.
+	if d.lifetime > 0 && now-h.link.born > d.lifetime {
+		return false
+	}
+	h.since.Store(int64(now))
+	h.state.Store(handleIdle)
+	return s.waiting.Load() == 0 || s.share(h, now)
+}
+
+// share is the rest of idle when somebody waits for a connection.
+func (s *server) share(h *handle, now time.Duration) bool {
+	s.mu.Lock()
+	defer s.unlock()
+	if !h.state.CompareAndSwap(handleIdle, handleBusy) {
+		return false // somebody was faster
+	}
+	l, d := h.link, h.link.dialer
+	if front := s.tickets.Front(); front != nil && front.Value != any(d) &&
+		s.used >= s.size && s.tickets.Len() > s.closing && now-l.born >= quantum {
+		s.count.reclaimed++
+		l.closing = true
+		s.closing++
+		return false // database/sql closes it now
+	}
+	if d.waiters.Len() == 0 {
+		h.state.Store(handleIdle)
+		s.reclaimLocked() // when it has served its quantum
+		return true
+	}
+	if h.Statements() > 0 {
+		return false // can't change hands, so the waiter has to dial
+	}
+	h.state.Store(handleDead)
+	s.count.handed++
+	s.deliverLocked(d, delivery{handle: s.rehandleLocked(h)})
+	s.balanceLocked(d)
+	return false // it has a new handle
+}
