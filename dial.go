@@ -187,9 +187,7 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	d := l.dialer
 	d.dialing--
 	d.refusal = nil
-	if s.breaker.succeeded() {
-		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
-	}
+	s.answeredLocked()
 	if d.refused {
 		return false
 	}
@@ -216,6 +214,14 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	return true
 }
 
+// answeredLocked notes that the server has answered a connect, be it with a
+// refusal: it is not down.
+func (s *server) answeredLocked() {
+	if s.breaker.succeeded() {
+		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
+	}
+}
+
 // dialFailed ends the wait of whom the failure concerns.
 func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration) {
 	s.mu.Lock()
@@ -225,6 +231,9 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	s.count.failed++
 	e := &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: err}
 	s.events = append(s.events, Event{Kind: EventFailed, Tenant: d.tenant, Server: s.name, Err: e, Took: took})
+	if fault == FaultTenant || fault == FaultSaturation {
+		s.answeredLocked()
+	}
 	switch fault {
 	case FaultTenant:
 		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"

@@ -5,21 +5,42 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"gorm.io/gorm"
 )
 
 // EachOptions says how [Each] goes on. The zero value is useful.
 type EachOptions struct {
-	// StopOnError ends the walk at the first tenant that fails. Defaults to
-	// false: the others get their turn.
+	// StopOnError starts no further turn once a tenant has failed; those that
+	// run are not cut. Defaults to false: the others get their turn.
 	StopOnError bool
+	// Parallel is how many tenants have their turn at a time. Defaults to 1,
+	// which runs fn on the caller's goroutine.
+	Parallel int
+	// PerServer is how many of these may be on one server, so that a sweep
+	// leaves connections to others. Defaults to a quarter of the server's
+	// budget ([Limits.MaxConnsPerServer]), and at least 1.
+	PerServer int
+	// Progress, if set, is told of each turn that has ended. It is called by
+	// one goroutine at a time, and holds up the sweep.
+	Progress func(EachProgress)
+}
+
+// EachProgress tells of a turn that has ended, and of how far the sweep is.
+type EachProgress struct {
+	// Tenant had its turn, for Took; Err is how it failed.
+	Tenant string
+	Err    error
+	Took   time.Duration
+	// Done and Failed count the turns that have ended, this one too.
+	Done, Failed int
 }
 
 // EachError is returned by [Each] when it did not succeed for every tenant. It
 // unwraps to every failure.
 type EachError struct {
-	// Done lists the tenants that succeeded, in the order of ids.
+	// Done lists the tenants that succeeded, in the order in which they ended.
 	Done []string
 	// Failed lists those that did not, with their errors.
 	Failed []TenantError
@@ -64,32 +85,37 @@ func (e *EachError) Unwrap() []error {
 	return errs
 }
 
-// Each runs fn for one tenant after the other, as [With] does, and goes on
-// past those that fail. ids is read as it is needed. A panic in fn is not
-// caught. It returns nil when all succeeded, else an [*EachError].
+// Each runs fn for every tenant that ids gives, as [With] does: the tenant's
+// turn in a sweep. It goes on past those that fail, and returns nil when all
+// succeeded, else an [*EachError].
+//
+// Turns begin in the order of ids, but those whose server has its share at work
+// already are put aside for others; ids is read only so far ahead as that
+// needs. When ctx ends, no turn begins any more, and Each returns when those
+// that run have.
+//
+// A sweep does not disturb the tenants that are in use: one whose pool is not
+// open gets a pool of at most two connections, which is closed at the end of
+// its turn and takes nobody's place, and no tenant counts as used by it.
+//
+// A panic of fn ends the sweep and is passed on.
 func Each(ctx context.Context, db *gorm.DB, ids iter.Seq2[string, error], opt EachOptions,
 	fn func(ctx context.Context, id string, db *gorm.DB) error) error {
-	var out EachError
-	for id, err := range ids {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			out.Cause = err
-			break
-		}
-		err = With(ctx, db, id, func(ctx context.Context, db *gorm.DB) error { return fn(ctx, id, db) })
-		if err == nil {
-			out.Done = append(out.Done, id)
-			continue
-		}
-		out.Failed = append(out.Failed, TenantError{Tenant: id, Err: err})
-		if opt.StopOnError {
-			break
-		}
+	p, ok := From(db)
+	if !ok {
+		return errNotUsed("each")
 	}
-	if out.Cause == nil && len(out.Failed) == 0 {
+	s := &sweep{p: p, db: db, opt: opt, fn: fn, shares: make(map[*server]chan struct{})}
+	if opt.Parallel <= 1 {
+		s.inTurn(ctx, ids)
+	} else {
+		s.atOnce(ctx, ids)
+	}
+	if s.panicked != nil {
+		panic(s.panicked)
+	}
+	if s.out.Cause == nil && len(s.out.Failed) == 0 {
 		return nil
 	}
-	return &out
+	return &s.out
 }
