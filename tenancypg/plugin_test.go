@@ -319,3 +319,43 @@ func recv[T any](t *testing.T, ch <-chan T) T {
 		panic("unreachable")
 	}
 }
+
+// A credential source that fails, or that hands out another tenant's DSN.
+func TestLiveBeforeConnectThroughPlugin(t *testing.T) {
+	var before atomic.Pointer[func(*pgx.ConnConfig) error]
+	set := func(f func(*pgx.ConnConfig) error) { before.Store(&f) }
+	engine := tenancypg.Engine{BeforeConnect: func(_ context.Context, cfg *pgx.ConnConfig) error {
+		return (*before.Load())(cfg)
+	}}
+	w := newWorld(t, engine, nil)
+	w.pg.Exec(t, w.names["bravo"], "INSERT INTO orders (title) VALUES ('secret of bravo')")
+	acme := tenant.Ctx(t.Context(), "acme")
+	read := func() (titles []string, err error) {
+		err = w.db.WithContext(acme).Raw("SELECT title FROM orders").Scan(&titles).Error
+		return titles, err
+	}
+
+	set(func(cfg *pgx.ConnConfig) error {
+		other, err := pgx.ParseConfig(w.pg.DSN(w.names["bravo"]))
+		if err == nil {
+			*cfg = *other
+		}
+		return err
+	})
+	if titles, err := read(); err == nil || len(titles) != 0 {
+		t.Errorf("acme was led to bravo's database: %v, %v", titles, err)
+	}
+	down := errors.New("the vault is down")
+	set(func(*pgx.ConnConfig) error { return down })
+	if _, err := read(); !errors.Is(err, down) {
+		t.Errorf("the source's error became %v", err)
+	}
+	// Nothing is remembered: the next dial asks again.
+	set(func(*pgx.ConnConfig) error { return nil })
+	pid := w.backend(t, acme)
+	// And a source that is down again does not concern who is connected.
+	set(func(*pgx.ConnConfig) error { return down })
+	if next := w.backend(t, acme); next != pid {
+		t.Errorf("backend %d became %d", pid, next)
+	}
+}
