@@ -25,7 +25,10 @@ import (
 //   - FaultServer: the connect got no answer (refused, timed out, unresolved,
 //     TLS failed), the connection broke, or the server is shutting down,
 //     starting or recovering (57P01 to 57P03, class 08).
-//   - FaultNone: the rest. An error of severity ERROR outside of a connect
+//   - FaultNone: the rest. An error of BeforeConnect, unless the ctx of the
+//     dial had ended, which is the caller's: nothing was asked of the server,
+//     so it is no sign that the server is down, nor that it is up, and nothing
+//     to remember of the tenant, whose open connections go on. An error of severity ERROR outside of a connect
 //     leaves its session usable, so it is the statement's outcome whatever its
 //     code: 55000 is also what currval says, and 53400 what a full
 //     temp_file_limit does. 57P05 ends one session that was idle for too long.
@@ -42,6 +45,15 @@ import (
 // The codes are from the manual's appendix A, "PostgreSQL Error Codes".
 func (Engine) Classify(err error) tenancy.Fault {
 	if err == nil {
+		return tenancy.FaultNone
+	}
+	// First, because what it wraps may be of another server's, or the end of
+	// a ctx that nobody here knows.
+	var credErr *credentialError
+	if errors.As(err, &credErr) {
+		if credErr.caller {
+			return tenancy.FaultCaller
+		}
 		return tenancy.FaultNone
 	}
 	var connectErr *pgconn.ConnectError

@@ -23,11 +23,15 @@ type connector struct {
 	name string           // for String
 }
 
-func newConnector(cfg *pgx.ConnConfig, loc *time.Location) *connector {
+func newConnector(cfg *pgx.ConnConfig, loc *time.Location, before beforeConnect) *connector {
+	// Our conn pings by itself, within bounds.
+	opts := []stdlib.OptionOpenDB{stdlib.OptionShouldPing(
+		func(context.Context, stdlib.ShouldPingParams) bool { return false })}
+	if before != nil {
+		opts = append(opts, stdlib.OptionBeforeConnect(before.login(cfg)))
+	}
 	return &connector{
-		// Our conn pings by itself, within bounds.
-		std: stdlib.GetConnector(*cfg, stdlib.OptionShouldPing(
-			func(context.Context, stdlib.ShouldPingParams) bool { return false })),
+		std:  stdlib.GetConnector(*cfg, opts...),
 		loc:  loc,
 		name: fmt.Sprintf("tenancypg: %s/%s", servers(cfg), cfg.Database),
 	}

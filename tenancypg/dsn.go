@@ -29,8 +29,16 @@ func (e Engine) parse(dsn string) (cfg *pgx.ConnConfig, loc *time.Location, err 
 	if err := checkSource(cfg, dsn); err != nil {
 		return nil, nil, err
 	}
-	if loc, err = timeZone(cfg, dsn); err != nil {
+	if loc, err = e.apply(cfg, dsn); err != nil {
 		return nil, nil, err
+	}
+	return cfg, loc, nil
+}
+
+// apply applies the engine's fields to cfg, which was parsed from dsn.
+func (e Engine) apply(cfg *pgx.ConnConfig, dsn string) (loc *time.Location, err error) {
+	if loc, err = timeZone(cfg, dsn); err != nil {
+		return nil, err
 	}
 	if e.PreferSimpleProtocol {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
@@ -43,14 +51,14 @@ func (e Engine) parse(dsn string) (cfg *pgx.ConnConfig, loc *time.Location, err 
 	}
 	if e.Configure != nil {
 		if err := e.Configure(cfg); err != nil {
-			return nil, nil, fmt.Errorf("tenancypg: configure: %w", err)
+			return nil, fmt.Errorf("tenancypg: configure: %w", err)
 		}
 	}
 	// Last, so that Configure can't get around it.
 	if err := checkName(cfg.Database); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return cfg, loc, nil
+	return loc, nil
 }
 
 // parseConfig is pgx.ParseConfig with errors that are safe to show, and
@@ -143,6 +151,23 @@ func checkSource(cfg *pgx.ConnConfig, dsn string) error {
 		return nil
 	}
 	return errNoName
+}
+
+// checkConfig is checkSource for a configuration that the application made:
+// it may have set the database's name itself.
+func checkConfig(cfg *pgx.ConnConfig) error {
+	if cfg == nil {
+		return errors.New("tenancypg: the *pgx.ConnConfig is nil")
+	}
+	// pgx panics in the first dial on one that it did not make. What tells it
+	// apart is private, but none of these is ever left empty by its parser.
+	if cfg.DialFunc == nil || cfg.LookupFunc == nil || cfg.BuildFrontend == nil || cfg.DefaultQueryExecMode == 0 {
+		return errors.New("tenancypg: the *pgx.ConnConfig must come from pgx.ParseConfig")
+	}
+	if env := os.Getenv("PGDATABASE"); env != "" && cfg.Database == env && !sets(cfg, cfg.ConnString(), "database") {
+		return errNoName
+	}
+	return nil
 }
 
 func checkName(name string) error {

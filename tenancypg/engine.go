@@ -8,6 +8,7 @@
 package tenancypg
 
 import (
+	"context"
 	"database/sql/driver"
 	"net"
 	"slices"
@@ -30,16 +31,43 @@ var (
 const defaultConnectTimeout = 5 * time.Second
 
 // Engine opens PostgreSQL databases. The zero value is ready to use. It may be
-// used by many goroutines at once, if Configure may.
+// used by many goroutines at once, if its functions may.
 type Engine struct {
-	// Configure is called once for each DSN that Connector parses, after the
-	// other fields were applied, and may change what pgx made of it: a
-	// tracer, a TLS configuration, an exec mode for PgBouncer, or a smaller
+	// Configure is called once for each Connector or ConnectorConfig, after
+	// the other fields were applied, and may change what pgx made of the DSN:
+	// a tracer, a TLS configuration, an exec mode for PgBouncer, or a smaller
 	// statement cache (pgx keeps up to 512 prepared statements on each
 	// connection, and each costs the server some 17 KB). It must not keep
 	// the pointer. An error becomes Connector's, so it must not hold the
 	// password. Defaults to nil, which changes nothing.
+	//
+	// It is also the place for a DialFunc or LookupFunc of your own: all of
+	// the engine's sockets come from it. That is more than one for a
+	// connection: pgx dials for each host and each try with and without TLS
+	// (sslmode=prefer), and once more to cancel a query (pgconn.go,
+	// PgConn.CancelRequest), then with the address that the first socket gave
+	// as its RemoteAddr. So sockets counted in a DialFunc are not
+	// connections.
 	Configure func(*pgx.ConnConfig) error
+
+	// BeforeConnect is called before each connection is dialled, for
+	// credentials that change: a password from a vault, a token of some
+	// minutes. cfg is a copy for this dial, as Configure left it. Set in it
+	// User, Password, TLSConfig and that of the Fallbacks, SSLCertMode or
+	// OAuthTokenProvider; what else is changed has no effect, and belongs in
+	// Configure. Defaults to nil, which changes nothing.
+	//
+	// It can't lead elsewhere: Database, Host, Port, or the hosts and ports of
+	// Fallbacks that differ afterwards are an error, and nothing is dialled.
+	// So is a TLSConfig that was taken away or has another ServerName, by
+	// which proxies route.
+	//
+	// ctx is the dial's, and ends after the connect timeout at the latest. An
+	// error, which must not hold the password, becomes the dial's; see
+	// [Engine.Classify]. Connections that are open keep going with what they
+	// logged in with, until Limits.ConnMaxLifetime ends them. It may be called
+	// from many goroutines at once.
+	BeforeConnect func(ctx context.Context, cfg *pgx.ConnConfig) error
 
 	// PreferSimpleProtocol makes queries without prepared statements the
 	// default, as the field of the same name in gorm.io/driver/postgres
@@ -73,7 +101,32 @@ func (e Engine) Connector(dsn string) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConnector(cfg, loc), nil
+	return newConnector(cfg, loc, e.BeforeConnect), nil
+}
+
+// ConnectorConfig is Connector for a configuration that the application has
+// made itself, for instance with the dialer of a cloud's connector library, and
+// is meant for [tenancy.Database]'s Connector. cfg must come from
+// [pgx.ParseConfig], as pgx demands; a copy is taken. The fields of e apply as
+// they do to a DSN.
+//
+// cfg.Database must name the tenant's database, in at most 63 bytes; a name
+// that only PGDATABASE gave is an error.
+//
+// Each call returns another connector, and the plugin can't see that two of
+// them lead to one database. So make one for each tenant and let the resolver
+// return that one again; after a change make a new one, and change
+// [tenancy.Database]'s Version with it.
+func (e Engine) ConnectorConfig(cfg *pgx.ConnConfig) (driver.Connector, error) {
+	if err := checkConfig(cfg); err != nil {
+		return nil, err
+	}
+	cfg = cfg.Copy()
+	loc, err := e.apply(cfg, cfg.ConnString())
+	if err != nil {
+		return nil, err
+	}
+	return newConnector(cfg, loc, e.BeforeConnect), nil
 }
 
 // Server returns host:port of where dsn leads, the host in lower case; several

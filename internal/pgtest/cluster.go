@@ -154,7 +154,24 @@ func (c *Cluster) initdb(opts []Option) error {
 		return err
 	}
 	_, err = f.Write(conf.Bytes())
-	return errors.Join(err, f.Close())
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return c.prependHBA(cfg.hba)
+}
+
+// prependHBA puts lines at the top of pg_hba.conf.
+func (c *Cluster) prependHBA(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	name := filepath.Join(c.data(), "pg_hba.conf")
+	rest, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	// The file is there, so its owner and mode stay.
+	return os.WriteFile(name, append([]byte(strings.Join(lines, "\n")+"\n"), rest...), 0o600)
 }
 
 func (c *Cluster) data() string    { return filepath.Join(c.dir, "data") }

@@ -16,7 +16,7 @@
 //	}
 //
 // A cluster needs nothing but PostgreSQL's binaries (see [Start]). It listens
-// on 127.0.0.1 only, trusts every local user, and gives up durability for
+// on 127.0.0.1 only, trusts every local user (but see [HBA]), and gives up durability for
 // speed. It does not outlive the test process, however that ends.
 package pgtest
 
@@ -55,6 +55,7 @@ type Option func(*config)
 
 type config struct {
 	settings [][2]string
+	hba      []string
 }
 
 // MaxConns sets the server's max_connections. Of these, PostgreSQL reserves 3
@@ -68,6 +69,15 @@ func MaxConns(n int) Option {
 // itself; ALTER SYSTEM overrides it in turn.
 func Setting(name, value string) Option {
 	return func(c *config) { c.settings = append(c.settings, [2]string{name, value}) }
+}
+
+// HBA puts lines before those of pg_hba.conf that trust every local user: of the
+// lines that match a connection, the first one counts. A role that must show a
+// password, on a server that trusts the others:
+//
+//	pgtest.HBA("host all clerk 127.0.0.1/32 scram-sha-256")
+func HBA(lines ...string) Option {
+	return func(c *config) { c.hba = append(c.hba, lines...) }
 }
 
 // Start starts a cluster for this test alone and stops it at the test's

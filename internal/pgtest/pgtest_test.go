@@ -163,6 +163,27 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+func TestHBA(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.Start(t, pgtest.HBA("host all clerk 127.0.0.1/32 scram-sha-256"))
+	pg.Exec(t, "postgres", "CREATE ROLE clerk LOGIN PASSWORD 'right'")
+	mustAnswer(t, pg) // the superuser is still trusted
+	for password, ok := range map[string]bool{"right": true, "wrong": false, "": false} {
+		cfg, err := pgx.ParseConfig(pg.DSN("postgres"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.User, cfg.Password = "clerk", password
+		conn, err := pgx.ConnectConfig(t.Context(), cfg)
+		if (err == nil) != ok {
+			t.Errorf("password %q: %v", password, err)
+		}
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+	}
+}
+
 func TestSharedIsOne(t *testing.T) {
 	t.Parallel()
 	a, b := pgtest.Shared(t), pgtest.Shared(t)
