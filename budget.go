@@ -45,7 +45,7 @@ type server struct {
 	tickets list.List // of *dialer: who may dial, in turn
 	callers map[*dialer]struct{}
 	breaker breaker
-	timer   *time.Timer // runs tick; nil when none is pending
+	wake    time.Duration // when tick will run; 0 for not at all
 	pools   int
 	events  []Event // told by unlock
 	count   serverCount

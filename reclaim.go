@@ -48,14 +48,18 @@ func (s *server) reclaimLocked() {
 			go h.link.close()
 		}
 	}
-	if ripens >= 0 && s.timer == nil {
-		s.timer = time.AfterFunc(ripens-now, s.tick)
+	if ripens >= 0 && (s.wake == 0 || ripens < s.wake) {
+		s.wake = ripens
+		time.AfterFunc(ripens-now, s.tick)
 	}
 }
 
+// tick looks for idle connections that have served their quantum meanwhile.
 func (s *server) tick() {
 	s.mu.Lock()
-	s.timer = nil
+	if s.clock() >= s.wake {
+		s.wake = 0
+	}
 	s.dispatchLocked()
 	s.unlock()
 }
