@@ -27,7 +27,10 @@ func TestBudgetModel(t *testing.T) {
 				m.pool(fmt.Sprint(i), 1+i%3)
 			}
 			m.dial = func(ctx context.Context, _ string) error {
-				switch m.mode {
+				m.mu.Lock()
+				mode := m.mode
+				m.mu.Unlock()
+				switch mode {
 				case "down":
 					return errLabDown
 				case "full":
@@ -143,11 +146,14 @@ func (m *budgetModel) settle() {
 
 func (m *budgetModel) check(rt *rapid.T) {
 	m.settle()
+	m.mu.Lock()
+	peak := m.peak
+	m.mu.Unlock()
 	s := m.pools[0].dialer.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used > s.size || s.used != len(s.links) || m.peak > s.size {
-		rt.Fatalf("%d tokens of %d, %d links, %d connections at most", s.used, s.size, len(s.links), m.peak)
+	if s.used > s.size || s.used != len(s.links) || peak > s.size {
+		rt.Fatalf("%d tokens of %d, %d links, %d connections at most", s.used, s.size, len(s.links), peak)
 	}
 	waiters, tickets, closing := 0, 0, 0
 	for _, p := range m.pools {
