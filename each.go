@@ -89,9 +89,9 @@ func (e *EachError) Unwrap() []error {
 // turn in a sweep. It goes on past those that fail, and returns nil when all
 // succeeded, else an [*EachError].
 //
-// Turns begin in the order of ids, but those whose server has its share at work
-// already are put aside for others; ids is read only so far ahead as that
-// needs. When ctx ends, no turn begins any more, and Each returns when those
+// Turns begin in the order of ids, give or take Parallel, but those whose server
+// has its share at work already are put aside for others. ids is read only so
+// far ahead as that needs, by 1,024 tenants at most. When ctx ends, no turn begins any more, and Each returns when those
 // that run have.
 //
 // A sweep does not disturb the tenants that are in use: one whose pool is not
@@ -105,7 +105,8 @@ func Each(ctx context.Context, db *gorm.DB, ids iter.Seq2[string, error], opt Ea
 	if !ok {
 		return errNotUsed("each")
 	}
-	s := &sweep{p: p, db: db, opt: opt, fn: fn, shares: make(map[*server]chan struct{})}
+	s := &sweep{p: p, db: db, opt: opt, fn: fn, halt: func() {}, shares: make(map[*server]*share)}
+	s.room.L = &s.mu
 	if opt.Parallel <= 1 {
 		s.inTurn(ctx, ids)
 	} else {

@@ -218,45 +218,6 @@ func ids(list ...string) iter.Seq2[string, error] {
 	}
 }
 
-func TestEach(t *testing.T) {
-	e := openSQLite(t)
-	ctx := context.Background()
-	mark := func(ctx context.Context, id string, db *gorm.DB) error {
-		return db.Model(&Tag{}).Where("1 = 1").Update("name", "tag of "+id+" seen").Error
-	}
-	require.NoError(t, tenancy.Each(ctx, e.db, ids(idA, idB), tenancy.EachOptions{}, mark))
-	require.Equal(t, []string{"tag of acme seen"}, e.dump(idA)["tags"])
-	require.Equal(t, []string{"tag of bravo seen"}, e.dump(idB)["tags"])
-	require.Equal(t, []string{"tag of main"}, e.dump(mainName)["tags"])
-
-	var each *tenancy.EachError
-	err := tenancy.Each(ctx, e.db, ids("nobody", "x/y", idB), tenancy.EachOptions{}, mark)
-	require.ErrorAs(t, err, &each)
-	require.Equal(t, []string{idB}, each.Done)
-	require.Len(t, each.Failed, 2)
-	require.ErrorIs(t, err, tenancy.ErrTenantNotFound)
-	require.ErrorIs(t, err, tenancy.ErrInvalidTenant)
-	require.ErrorContains(t, err, "1 tenants done, 2 failed")
-
-	err = tenancy.Each(ctx, e.db, ids("nobody", idB), tenancy.EachOptions{StopOnError: true}, mark)
-	require.ErrorAs(t, err, &each)
-	require.Empty(t, each.Done)
-
-	err = tenancy.Each(ctx, e.db, ids(idA, "!", idB), tenancy.EachOptions{}, mark)
-	require.ErrorAs(t, err, &each)
-	require.ErrorIs(t, err, errBoom)
-	require.Equal(t, []string{idA}, each.Done)
-
-	cancelled, cancel := context.WithCancel(ctx)
-	err = tenancy.Each(cancelled, e.db, ids(idA, idB), tenancy.EachOptions{}, func(context.Context, string, *gorm.DB) error {
-		cancel()
-		return nil
-	})
-	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorAs(t, err, &each)
-	require.Equal(t, []string{idA}, each.Done)
-}
-
 func TestNotUsed(t *testing.T) {
 	db, err := gorm.Open(nil, &gorm.Config{})
 	require.NoError(t, err)

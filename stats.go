@@ -68,6 +68,9 @@ type Stats struct {
 	// Pools is the number of tenants whose pool is open, Opening of those
 	// being opened, and InUse of the open ones with a call in progress.
 	Pools, Opening, InUse int
+	// Sweeping is the number of pools that are open for a turn in Each, beside
+	// those of Pools.
+	Sweeping int
 	// Draining is the number of retired pools that still have connections.
 	Draining int
 	// Conns is the number of physical connections to tenants' databases.
@@ -243,6 +246,8 @@ func (c *cache) stats() Stats {
 			continue
 		case e.retired:
 			s.Draining++
+		case e.transient:
+			s.Sweeping++
 		default:
 			s.Pools++
 			if e.refs > 0 {

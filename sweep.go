@@ -24,10 +24,22 @@ type sweep struct {
 	opt EachOptions
 	fn  func(ctx context.Context, id string, db *gorm.DB) error
 
+	stop context.Context // ends when no turn begins any more
+	halt func()
+
 	mu       sync.Mutex
+	room     sync.Cond // busy or aside have become less, or stop has ended
 	out      EachError
-	shares   map[*server]chan struct{} // full when a server has its share at work
+	busy     int // slots that are taken
+	aside    int // turns that are put aside
+	shares   map[*server]*share
 	panicked any
+}
+
+// share is what a sweep may do on one server.
+type share struct {
+	most, busy int
+	next       []chan struct{} // turns that are put aside, in their order
 }
 
 // inTurn runs one turn after the other.
@@ -55,70 +67,106 @@ func (s *sweep) work(ctx context.Context, id string, end func()) error {
 	})
 }
 
-// atOnce runs turns side by side.
+// atOnce runs turns side by side, each on a goroutine of its own. A turn holds
+// one of Parallel slots from when it is opened. One whose server has its share
+// at work is put aside, without a slot, and gets slot and share from the next
+// turn that ends there.
 func (s *sweep) atOnce(ctx context.Context, ids iter.Seq2[string, error]) {
-	var (
-		turns sync.WaitGroup
-		ahead = make(chan struct{}, s.opt.Parallel+min(farAhead, 16*s.opt.Parallel))
-		slots = make(chan struct{}, s.opt.Parallel)
-	)
+	s.stop, s.halt = context.WithCancel(ctx)
+	defer s.halt()
+	defer context.AfterFunc(s.stop, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.room.Broadcast()
+	})()
+	var turns sync.WaitGroup
 	defer turns.Wait()
 	for id, err := range ids {
-		if err == nil {
-			select {
-			case ahead <- struct{}{}:
-			case <-ctx.Done():
-			}
-		}
-		if !s.goesOn(ctx, err) {
+		if !s.goesOn(ctx, err) || !s.slot(ctx) {
 			return
 		}
-		turns.Go(func() {
-			defer func() { <-ahead }()
-			defer s.catch()
-			s.turn(ctx, id, slots)
-		})
+		turns.Go(func() { s.turn(ctx, id) })
 	}
 }
 
-func (s *sweep) turn(ctx context.Context, id string, slots chan struct{}) {
+// slot waits for a slot.
+func (s *sweep) slot(ctx context.Context) bool {
+	s.mu.Lock()
+	for s.stop.Err() == nil && (s.busy >= s.opt.Parallel || s.aside >= farAhead) {
+		s.room.Wait()
+	}
+	s.busy++
+	s.mu.Unlock()
+	return s.goesOn(ctx, nil)
+}
+
+// turn is one turn, which holds a slot.
+func (s *sweep) turn(ctx context.Context, id string) {
 	began := time.Now()
 	server, end, err := s.begin(ctx, id)
 	if err != nil {
 		if s.goesOn(ctx, nil) || ctx.Err() == nil {
 			s.ended(id, err, time.Since(began))
 		}
+		s.leave(nil)
 		return
 	}
-	release, ok := s.enter(ctx, s.share(server), slots)
-	if !ok || !s.goesOn(ctx, nil) {
-		release()
+	entered := s.enter(server)
+	if entered {
+		defer s.leave(server)
+	}
+	if !s.goesOn(ctx, nil) || !entered {
 		end()
 		return // it had no turn
 	}
-	defer release()
+	defer s.catch()
 	began = time.Now()
 	err = s.work(ctx, id, end)
 	s.ended(id, err, time.Since(began))
 }
 
-// enter waits for a place in each of the channels.
-func (s *sweep) enter(ctx context.Context, places ...chan struct{}) (leave func(), ok bool) {
-	entered := 0
-	leave = func() {
-		for _, c := range places[:entered] {
-			<-c
-		}
+// enter takes a part of the sweep's share in server, or waits for one without
+// a slot. It returns false, without a slot, when the sweep is at its end.
+func (s *sweep) enter(server *server) bool {
+	s.mu.Lock()
+	sh := s.share(server)
+	if sh.busy < sh.most {
+		sh.busy++
+		s.mu.Unlock()
+		return true
 	}
-	for _, c := range places {
-		select {
-		case c <- struct{}{}:
-			entered++
-		case <-ctx.Done():
-			return leave, false
-		}
+	next := make(chan struct{}, 1)
+	sh.next = append(sh.next, next)
+	s.aside++
+	s.busy--
+	s.room.Broadcast()
+	s.mu.Unlock()
+	select {
+	case <-next:
+		return true
+	case <-s.stop.Done():
+		return false
 	}
-	return leave, true
+}
+
+// leave gives the slot, and the part of the share if there is one, to who was
+// put aside first, or back.
+func (s *sweep) leave(server *server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if server != nil {
+		sh := s.share(server)
+		if len(sh.next) > 0 {
+			sh.next[0] <- struct{}{}
+			sh.next = sh.next[1:]
+			s.aside--
+			s.room.Broadcast()
+			return
+		}
+		sh.busy--
+	}
+	s.busy--
+	s.room.Broadcast()
 }
 
 // begin opens the tenant's pool for its turn, which end ends.
@@ -133,20 +181,17 @@ func (s *sweep) begin(ctx context.Context, id string) (*server, func(), error) {
 	return e.pool.(*pool).dialer.server, func() { s.p.cache.endTurn(e) }, nil
 }
 
-// share returns the places that the sweep has on server.
-func (s *sweep) share(server *server) chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, ok := s.shares[server]
+// share returns the sweep's share in server.
+func (s *sweep) share(server *server) *share {
+	sh, ok := s.shares[server]
 	if !ok {
-		n := s.opt.PerServer
-		if n <= 0 {
-			n = max(1, server.size/4)
+		sh = &share{most: s.opt.PerServer}
+		if sh.most <= 0 {
+			sh.most = max(1, server.size/4)
 		}
-		c = make(chan struct{}, n)
-		s.shares[server] = c
+		s.shares[server] = sh
 	}
-	return c
+	return sh
 }
 
 // goesOn reports whether a turn may begin, and notes why not.
@@ -159,7 +204,11 @@ func (s *sweep) goesOn(ctx context.Context, err error) bool {
 	if err != nil && s.out.Cause == nil {
 		s.out.Cause = err
 	}
-	return s.out.Cause == nil && s.panicked == nil && !(s.opt.StopOnError && len(s.out.Failed) > 0)
+	on := s.out.Cause == nil && s.panicked == nil && !(s.opt.StopOnError && len(s.out.Failed) > 0)
+	if !on {
+		s.halt()
+	}
+	return on
 }
 
 // ended notes the outcome of a turn.
@@ -170,6 +219,9 @@ func (s *sweep) ended(id string, err error, took time.Duration) {
 		s.out.Done = append(s.out.Done, id)
 	} else {
 		s.out.Failed = append(s.out.Failed, TenantError{Tenant: id, Err: err})
+		if s.opt.StopOnError {
+			s.halt()
+		}
 	}
 	if s.opt.Progress != nil {
 		s.opt.Progress(EachProgress{Tenant: id, Err: err, Took: took, Done: len(s.out.Done), Failed: len(s.out.Failed)})
@@ -185,6 +237,7 @@ func (s *sweep) catch() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.halt()
 	if s.panicked == nil {
 		s.panicked = fmt.Sprintf("%v\n\n%s", r, debug.Stack())
 	}
