@@ -85,3 +85,11 @@ type PermitConnector interface {
 	// ConnectPermit fails, the caller releases it.
 	ConnectPermit(ctx context.Context, permit Permit) (driver.Conn, error)
 }
+
+// ServerConnector is implemented by connectors that know which server they lead
+// to: for a [Database] with a Connector that sets no Server.
+type ServerConnector interface {
+	driver.Connector
+	// Server is what [Engine.Server] is for a DSN.
+	Server() string
+}

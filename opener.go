@@ -45,8 +45,12 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 		}
 	}
 	name := d.Server
-	if name == "" && d.DSN != "" {
-		name = o.engine.Server(d.DSN)
+	if name == "" {
+		if d.DSN != "" {
+			name = o.engine.Server(d.DSN)
+		} else if c, ok := connector.(ServerConnector); ok {
+			name = c.Server()
+		}
 	}
 	return newPool(id, connector, o.engine, o.servers.join(name), d, o.limits), nil
 }

@@ -115,9 +115,10 @@ type Database struct {
 	Connector driver.Connector
 	// Server names the server that the database is on: databases that name
 	// the same one share its budget ([Limits.MaxConnsPerServer]) and its
-	// breaker. Defaults to what [Engine.Server] says of the DSN. Set it where
-	// one server has several names, or with a Connector: databases whose
-	// server is not known share one budget, and have no breaker.
+	// breaker. Defaults to what [Engine.Server] says of the DSN, or a
+	// Connector that is a [ServerConnector] of itself. Set it where one server
+	// has several names, and for other Connectors: databases whose server is
+	// not known share one budget, and have no breaker.
 	Server string
 	// MaxConns is the greatest number of connections to this database, in
 	// place of [Limits.MaxConnsPerTenant]. Zero means that one.

@@ -13,14 +13,18 @@ import (
 	"github.com/gorm-tenancy/tenancy"
 )
 
-var _ tenancy.PermitConnector = (*connector)(nil)
+var (
+	_ tenancy.PermitConnector = (*connector)(nil)
+	_ tenancy.ServerConnector = (*connector)(nil)
+)
 
 // connector opens connections to one database. It is never changed after it
 // was made.
 type connector struct {
-	std  driver.Connector // pgx's, on a configuration that was parsed once
-	loc  *time.Location   // of "timestamp" values; nil leaves pgx's UTC
-	name string           // for String
+	std    driver.Connector // pgx's, on a configuration that was parsed once
+	loc    *time.Location   // of "timestamp" values; nil leaves pgx's UTC
+	server string
+	name   string // for String
 }
 
 func newConnector(cfg *pgx.ConnConfig, loc *time.Location, before beforeConnect) *connector {
@@ -31,9 +35,10 @@ func newConnector(cfg *pgx.ConnConfig, loc *time.Location, before beforeConnect)
 		opts = append(opts, stdlib.OptionBeforeConnect(before.login(cfg)))
 	}
 	return &connector{
-		std:  stdlib.GetConnector(*cfg, opts...),
-		loc:  loc,
-		name: fmt.Sprintf("tenancypg: %s/%s", servers(cfg), cfg.Database),
+		std:    stdlib.GetConnector(*cfg, opts...),
+		loc:    loc,
+		server: servers(cfg),
+		name:   fmt.Sprintf("tenancypg: %s/%s", servers(cfg), cfg.Database),
 	}
 }
 
@@ -70,6 +75,9 @@ func (c *connector) ConnectPermit(ctx context.Context, permit tenancy.Permit) (d
 
 // Driver returns pgx's driver.
 func (c *connector) Driver() driver.Driver { return c.std.Driver() }
+
+// Server returns what [Engine.Server] says of such a DSN.
+func (c *connector) Server() string { return c.server }
 
 // String names the database. Without it, fmt would print pgx's configuration,
 // and the password in it.
