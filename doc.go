@@ -47,7 +47,13 @@
 // tenancypg and tenancysqlite) opens it. A tenant's pool is opened at its first
 // statement, once, and retired when it has been idle, when there are more than
 // Limits.MaxPools, or when the [Database] changed. Work in flight always
-// finishes. [Plugin.Stats] shows the pools, an [Observer] hears of events, and
+// finishes.
+//
+// All tenants of a server share a budget of connections
+// (Limits.MaxConnsPerServer), which is never exceeded: idle ones of other
+// tenants are closed for those who wait. Every wait is bounded and ends with
+// [ErrPoolExhausted]. A server that can't be reached fails fast
+// ([ErrUnavailable]) and does not concern the tenants of others. [Plugin.Stats] shows the pools, an [Observer] hears of events, and
 // [Plugin.Close] ends all of it at shutdown.
 //
 // # Concurrency
