@@ -96,11 +96,15 @@ func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delive
 	}
 	s.enlistLocked(d, w) // first: see waiting
 	if h := s.idleLocked(d); h != nil {
-		s.leaveLocked(d, w)
 		s.count.handed++
-		h = s.rehandleLocked(h)
+		s.deliverLocked(d, delivery{handle: s.rehandleLocked(h)}) // to w, or who came before
+	}
+	select {
+	case got := <-w.ready:
+		s.balanceLocked(d)
 		s.unlock()
-		return delivery{handle: h}, nil
+		return got, nil
+	default:
 	}
 	if err := s.refusalLocked(d, w.since); err != nil {
 		s.leaveLocked(d, w)
