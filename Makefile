@@ -5,8 +5,8 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## make sure that the tests find PostgreSQL; as root on Debian or Ubuntu, install it
-	@scripts/setup-postgres.sh
+setup: ## make sure that the tests find PostgreSQL and PgBouncer; as root on Debian or Ubuntu, install it
+	@scripts/setup.sh
 
 test: ## run all tests of all modules, under the race detector if there is a C compiler
 	@scripts/test.sh

@@ -4,7 +4,7 @@
 # RACE=0 forbids it.
 set -eu
 cd "$(dirname "$0")/.."
-scripts/setup-postgres.sh
+scripts/setup.sh
 
 cc=$(go env CC)
 cc=${cc%% *}
@@ -27,8 +27,8 @@ if [ -n "$race" ]; then
 	export CGO_ENABLED=1
 fi
 
-# A test that can't have PostgreSQL fails here; with a plain "go test" it is
-# skipped.
+# A test that can't have PostgreSQL or PgBouncer fails here; with a plain
+# "go test" it is skipped.
 export TENANCY_TEST_REQUIRE_PG=1
 scripts/each-module.sh go test $race -count=1 -timeout=20m "$@" ./...
 

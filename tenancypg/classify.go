@@ -42,6 +42,11 @@ import (
 // (pg_terminate_backend, DROP DATABASE ... WITH (FORCE)) rather than of the
 // server; the next connect tells.
 //
+// PgBouncer's own errors all have the code 08P01, so they are told apart by
+// their words: "no more connections allowed" and "query_wait_timeout" are
+// saturation, a server that it lost or can't reach is the server's fault, and
+// all else that it answers to a connect is the tenant's.
+//
 // The codes are from the manual's appendix A, "PostgreSQL Error Codes".
 func (Engine) Classify(err error) tenancy.Fault {
 	if err == nil {
@@ -85,6 +90,9 @@ func classifyCode(e *pgconn.PgError, connecting bool) tenancy.Fault {
 	}
 	if severity == "ERROR" && !connecting {
 		return tenancy.FaultNone
+	}
+	if fromPooler(e) {
+		return classifyPooler(e.Message, connecting)
 	}
 	switch e.Code {
 	case "53300", "53400":

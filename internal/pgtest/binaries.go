@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// packaged says where packages put PostgreSQL's binaries. scripts/setup-postgres.sh
+// packaged says where packages put PostgreSQL's binaries. scripts/setup.sh
 // looks in the same places.
 var packaged = []string{
 	"/usr/lib/postgresql/*/bin",            // Debian, Ubuntu
@@ -19,6 +19,16 @@ var packaged = []string{
 	"/usr/local/opt/postgresql@*/bin",      // Homebrew on Intel
 	"/usr/local/pgsql/bin",                 // built from source
 	"/Applications/Postgres.app/*/*/*/bin", // Postgres.app
+}
+
+// packagedBouncer does the same for pgbouncer. Debian's place is not on every
+// user's PATH.
+var packagedBouncer = []string{
+	"/usr/sbin", // Debian, Ubuntu
+	"/usr/bin",  // the PostgreSQL project's RPMs
+	"/usr/local/sbin",
+	"/usr/local/bin",
+	"/opt/homebrew/bin",
 }
 
 var errNoBinaries = errors.New("PostgreSQL's initdb and postgres were not found")
@@ -53,6 +63,19 @@ func findIn(path, patterns []string) (string, error) {
 		}
 	}
 	return "", errNoBinaries
+}
+
+var errNoBouncer = errors.New("pgbouncer was not found")
+
+// findBouncer returns the file of pgbouncer: PATH's first, else a packaged one.
+func findBouncer() (string, error) {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), packagedBouncer...) {
+		file := filepath.Join(dir, "pgbouncer")
+		if filepath.IsAbs(dir) && executable(file) {
+			return file, nil
+		}
+	}
+	return "", errNoBouncer
 }
 
 func complete(dir string) bool {

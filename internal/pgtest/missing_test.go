@@ -47,6 +47,28 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+func TestMissingBouncer(t *testing.T) {
+	t.Setenv(EnvDSN, "")
+	for require, fails := range map[string]bool{"": false, "1": true} {
+		t.Setenv(EnvRequire, require)
+		var v verdict
+		missing(&v, errNoBouncer)
+		said := v.skipped
+		if fails {
+			said = v.failed
+		}
+		if !strings.Contains(said, "apt-get install pgbouncer") || (v.skipped != "" && v.failed != "") {
+			t.Errorf("%s=%q: got %+v", EnvRequire, require, v)
+		}
+	}
+	// Who names a server has none for a PgBouncer of ours.
+	t.Setenv(EnvDSN, "postgres://h/db")
+	var v verdict
+	if StartBouncer(&v, Shared(&v)); v.skipped == "" || v.failed != "" {
+		t.Errorf("in front of somebody else's server: %+v", v)
+	}
+}
+
 func TestBadDSNKeepsItsPassword(t *testing.T) {
 	for _, dsn := range []string{
 		"host=localhost password=hunter2",

@@ -19,16 +19,20 @@ import (
 const orphanEnv = "PGTEST_ORPHAN"
 
 // TestOrphan: a server does not outlive a test process that is killed, not
-// even while it is frozen.
+// even while it is frozen, nor does a PgBouncer.
 func TestOrphan(t *testing.T) {
 	if how := os.Getenv(orphanEnv); how != "" {
 		orphan(t, how)
 		return
 	}
-	for _, how := range []string{"running", "frozen"} {
+	for _, how := range []string{"running", "frozen", "bouncer"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			pgtest.Start(t).Kill() // skips where there is no PostgreSQL
+			pg := pgtest.Start(t) // skips where there is no PostgreSQL
+			if how == "bouncer" {
+				pgtest.StartBouncer(t, pg).Stop()
+			}
+			pg.Kill()
 
 			child := exec.Command(os.Args[0], "-test.run=^TestOrphan$", "-test.v=false")
 			child.Env = append(os.Environ(), orphanEnv+"="+how)
@@ -81,7 +85,12 @@ func TestOrphan(t *testing.T) {
 
 func orphan(t *testing.T, how string) {
 	pg := pgtest.Start(t)
-	fmt.Println("orphan:", pg.DSN("postgres"))
+	dsn := pg.DSN("postgres")
+	if how == "bouncer" {
+		// The console's sessions end with PgBouncer, not with the server.
+		dsn = pgtest.StartBouncer(t, pg).DSN("pgbouncer")
+	}
+	fmt.Println("orphan:", dsn)
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
 		return // the parent is gone

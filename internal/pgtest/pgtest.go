@@ -15,12 +15,15 @@
 //		...
 //	}
 //
+// [StartBouncer] puts a PgBouncer in front of a cluster.
+//
 // A cluster needs nothing but PostgreSQL's binaries (see [Start]). It listens
 // on 127.0.0.1 only, trusts every local user (but see [HBA]), and gives up durability for
 // speed. It does not outlive the test process, however that ends.
 package pgtest
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -32,7 +35,8 @@ const (
 	// administrator. [Shared] uses that server instead of starting one.
 	EnvDSN = "TENANCY_TEST_DSN"
 	// EnvRequire names the environment variable that, when it is 1, makes a
-	// test fail where it would be skipped because there is no PostgreSQL.
+	// test fail where it would be skipped because there is no PostgreSQL or no
+	// PgBouncer.
 	EnvRequire = "TENANCY_TEST_REQUIRE_PG"
 )
 
@@ -175,11 +179,14 @@ type runner struct{ m M }
 
 func (r runner) Run() int { return Run(r.m) }
 
-// missing ends a test that can't have PostgreSQL.
+// missing ends a test that can't have PostgreSQL or PgBouncer.
 func missing(tb TB, err error) {
 	tb.Helper()
-	const advice = "install it (Debian, Ubuntu: apt-get install postgresql), put its initdb and postgres on PATH, " +
+	advice := "install it (Debian, Ubuntu: apt-get install postgresql), put its initdb and postgres on PATH, " +
 		"or set " + EnvDSN + " to the URL of a server's administrator for the tests that don't need a server of their own"
+	if errors.Is(err, errNoBouncer) {
+		advice = "install it (Debian, Ubuntu: apt-get install pgbouncer) or put it on PATH"
+	}
 	if os.Getenv(EnvRequire) == "1" && os.Getenv(EnvDSN) == "" {
 		tb.Fatalf("pgtest: %v: %s", err, advice)
 		return

@@ -14,6 +14,8 @@ type signal int
 const (
 	sigFast signal = iota
 	sigImmediate
+	sigTerm
+	sigKill
 )
 
 type credential struct{}

@@ -22,6 +22,9 @@ type signal = syscall.Signal
 const (
 	sigFast      = syscall.SIGINT
 	sigImmediate = syscall.SIGQUIT
+	// sigTerm is what PgBouncer stops by; see [Bouncer.Stop].
+	sigTerm = syscall.SIGTERM
+	sigKill = syscall.SIGKILL
 )
 
 // credential is the user that servers run as; nil is the caller's own.
