@@ -305,9 +305,8 @@ func withTenancy(b *testing.B, f *fleet) func(context.Context, string, *Doc, int
 	for _, id := range f.ids {
 		static[id] = tenancy.Database{DSN: f.pg.DSN(f.databases[id])}
 	}
-	limits := tenancy.Limits{}
-	// SWITCH ON when Limits has the field: limits.MaxConnsPerServer = contentionBudget
-	plugin := tenancy.New(tenancy.Config{Resolver: static, Engine: tenancypg.Engine{}, Pools: limits})
+	plugin := tenancy.New(tenancy.Config{Resolver: static, Engine: tenancypg.Engine{},
+		Pools: tenancy.Limits{MaxConnsPerServer: contentionBudget}})
 	if err := db.Use(plugin); err != nil {
 		b.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,12 +42,16 @@ type pooled struct {
 
 const tenantConns = 4
 
-// openPooled opens n tenants through a PgBouncer.
+// openPooled opens n tenants through a PgBouncer. mode is its pool mode, "" that
+// of opts.
 func openPooled(t *testing.T, n int, mode string, engine Engine, opts ...pgtest.BouncerOption) *pooled {
 	t.Helper()
 	clearEnv(t)
 	p := &pooled{t: t, pg: pgtest.Shared(t), databases: map[string]string{}}
-	p.b = pgtest.StartBouncer(t, p.pg, append([]pgtest.BouncerOption{pgtest.PoolMode(mode)}, opts...)...)
+	if mode != "" {
+		opts = append(opts, pgtest.PoolMode(mode))
+	}
+	p.b = pgtest.StartBouncer(t, p.pg, opts...)
 
 	static := tenancy.Static{}
 	for i := range n {
@@ -307,6 +313,45 @@ func (p *pooled) workers() {
 		if mine != workers*rounds || others != 0 {
 			p.t.Errorf("%s has %d rows of its own, want %d, and %d of others", id, mine, workers*rounds, others)
 		}
+	}
+}
+
+// The configuration that docs/pgbouncer.md shows is one that PgBouncer takes.
+func TestBouncerDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/pgbouncer.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ini, _ := strings.Cut(string(page), "```ini\n")
+	ini, _, _ = strings.Cut(ini, "```")
+	_, ini, found := strings.Cut(ini, "[pgbouncer]\n")
+	if !found {
+		t.Fatal("the page has no configuration")
+	}
+	var opts []pgtest.BouncerOption
+	want := map[string]string{}
+	for line := range strings.Lines(ini) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " = ")
+		switch {
+		case !ok || strings.HasPrefix(name, ";"):
+		case strings.HasPrefix(name, "listen_"), strings.HasPrefix(name, "auth_"): // the test's own
+		default:
+			opts = append(opts, pgtest.BouncerSetting(name, value))
+			want[name] = value
+		}
+	}
+	p := openPooled(t, 2, "", Engine{Configure: execModes["exec"]}, opts...)
+	for _, row := range p.b.Show(t, "CONFIG") {
+		if value, ok := want[row["key"]]; ok && value != row["value"] {
+			t.Errorf("%s is %s, want %s", row["key"], row["value"], value)
+		}
+		delete(want, row["key"])
+	}
+	if len(want) > 0 {
+		t.Errorf("PgBouncer does not know %v", want)
+	}
+	for _, id := range p.ids {
+		p.crud(id)
 	}
 }
 
