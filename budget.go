@@ -173,12 +173,27 @@ func (s *server) lackLocked(ctx context.Context, d *dialer, since time.Duration)
 	case s.used >= s.size && d.dialing < d.waiters.Len():
 		e.Detail = fmt.Sprintf("waited %s: this process's %d connections to server %s are all in use, and %d callers wait", took, s.size, s.title(), s.waiting.Load())
 		e.Hint = "close Rows and end transactions sooner, hold no connection while waiting for another, or raise Limits.MaxConnsPerServer"
+	case d.dialing > 0 && s.dialedForLocked(d) < (s.clock()-since)/2:
+		// Somebody let go at the last moment: it was not the server that took
+		// the time.
+		e.Detail = fmt.Sprintf("waited %s: this process's %d connections to server %s were all in use until just now", took, s.size, s.title())
+		e.Hint = "close Rows and end transactions sooner, hold no connection while waiting for another, or raise Limits.MaxConnsPerServer"
 	default:
 		e.Err = ErrUnavailable
 		e.Detail = fmt.Sprintf("still connecting to server %s after %s", s.title(), took)
 		e.Hint = "look after the server, or give the connect more time"
 	}
 	return e
+}
+
+// dialedForLocked is how long the oldest of d's dials has been under way.
+func (s *server) dialedForLocked(d *dialer) (longest time.Duration) {
+	for _, l := range s.links {
+		if l.dialer == d && l.handle == nil {
+			longest = max(longest, s.clock()-l.born)
+		}
+	}
+	return longest
 }
 
 // causeOf is ctx.Err() with the cause, where that says more.
@@ -259,7 +274,7 @@ func (s *server) dispatchLocked() {
 		d.open.Add(1)
 		s.used++
 		s.count.dials++
-		l := &link{dialer: d, at: len(s.links)}
+		l := &link{dialer: d, born: s.clock(), at: len(s.links)}
 		s.links = append(s.links, l)
 		ctx := context.WithoutCancel(d.waiters.Front().Value.(*waiter).ctx)
 		ctx, l.cancel = context.WithTimeout(ctx, s.connect)

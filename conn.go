@@ -15,8 +15,8 @@ import (
 // born are written before there is a handle, and not after.
 type link struct {
 	dialer  *dialer
-	conn    driver.Conn // of the engine; nil while it is dialled
-	born    time.Duration
+	conn    driver.Conn        // of the engine; nil while it is dialled
+	born    time.Duration      // when its dial began; once there is a handle, when that ended
 	handle  *handle            // the one in use, or idle
 	cancel  context.CancelFunc // of the dial
 	closing bool               // closed to make room: its token comes back soon
