@@ -30,7 +30,7 @@ func TestFleet(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(f, t) })
 	}
-	f.verify(t)
+	f.verify(t, true)
 }
 
 // load: callers that want no more connections at once than there are all get
