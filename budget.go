@@ -295,6 +295,9 @@ func (s *server) releaseLocked(l *link) {
 		return
 	}
 	l.gone = true
+	if l.hangUp != nil {
+		l.hangUp.Stop()
+	}
 	last := s.links[len(s.links)-1]
 	s.links[l.at], last.at = last, l.at
 	s.links[len(s.links)-1] = nil

@@ -21,7 +21,8 @@ type link struct {
 	cancel  context.CancelFunc // of the dial
 	closing bool               // closed to make room: its token comes back soon
 	gone    bool
-	at      int // in server.links
+	at      int         // in server.links
+	hangUp  *time.Timer // runs while the server does not hang up; may be nil
 }
 
 // Release implements [Permit].
@@ -31,7 +32,9 @@ func (l *link) Release() { l.dialer.server.release(l) }
 // silent. Only whoever made its handle dead calls it.
 func (l *link) close() error {
 	err := l.conn.Close()
-	if _, ok := l.dialer.connector.(PermitConnector); !ok {
+	if _, ok := l.dialer.connector.(PermitConnector); ok {
+		l.dialer.server.awaitHangUp(l)
+	} else {
 		l.Release()
 	}
 	return err

@@ -21,6 +21,8 @@ const (
 	// A database that refused is not asked again for this long, and up to
 	// two and a half times as long.
 	refusalTime = 2 * time.Second
+	// How long a server may take to hang up. Mostly it takes milliseconds.
+	hangUpTime = time.Second
 )
 
 // dialer is the driver.Connector of one tenant's sql.DB, and the tenant's share
@@ -246,19 +248,50 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 		s.failFirstLocked(d, e)
 	case FaultServer:
 		s.failFirstLocked(d, e)
-		if s.name != "" && s.breaker.failed(err, s.clock()) {
-			s.count.tripped++
-			s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
-		}
-		if s.breaker.open {
-			for d := range s.callers {
-				s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
-			}
-		}
+		s.blameLocked(err)
 	default:
 		s.failFirstLocked(d, e)
 	}
 	s.releaseLocked(l)
+}
+
+// blameLocked notes a failure of the server itself.
+func (s *server) blameLocked(err error) {
+	if s.name != "" && s.breaker.failed(err, s.clock()) {
+		s.count.tripped++
+		s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
+	}
+	if s.breaker.open {
+		for d := range s.callers {
+			s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
+		}
+	}
+}
+
+var errHangUp = errors.New("the server does not hang up connections that were closed, and no other is left to try")
+
+// awaitHangUp watches l, which was closed. A server that is silent while its
+// whole budget is taken can't be told by a connect, as there is none; and a
+// cancelled statement's connection stays for as long as pgx waits for the
+// server, up to 15 seconds. So each that is late counts like a connect that
+// failed, but only if somebody waits and there is no room to try.
+func (s *server) awaitHangUp(l *link) {
+	s.mu.Lock()
+	defer s.unlock()
+	if l.gone || l.hangUp != nil {
+		return
+	}
+	l.hangUp = time.AfterFunc(hangUpTime, func() {
+		s.mu.Lock()
+		defer s.unlock()
+		if l.gone {
+			return
+		}
+		if s.used >= s.size && s.tickets.Len() > 0 {
+			s.blameLocked(errHangUp)
+		}
+		l.hangUp.Reset(hangUpTime)
+	})
 }
 
 func (s *server) failFirstLocked(d *dialer, err error) {
