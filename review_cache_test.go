@@ -1,0 +1,299 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// A turn that is given up while its pool is being opened leaves nothing behind.
+func TestReviewTurnGivenUpWhileOpening(t *testing.T) {
+	inBubble(t, Limits{MaxPools: 2}, func(t *testing.T, c *cacheTest) {
+		c.o.before = func(context.Context, string) error { time.Sleep(time.Second); return nil }
+		for _, id := range []string{"a", "b", "c", "d", "e"} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_, err := c.cache.lease(ctx, id, true, true)
+			require.Error(t, err)
+		}
+		time.Sleep(time.Minute)
+		require.Empty(t, c.open(), "pools of turns that never began")
+	})
+}
+
+// fn of a sweep may drain its tenant: to remove it, say.
+func TestReviewDrainInATurn(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
+		e, err := c.cache.lease(t.Context(), "a", true, true)
+		require.NoError(t, err)
+		defer c.endTurn(e)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, c.drain(ctx, "a"))
+	})
+}
+
+// A statement of a turn whose pool was evicted meanwhile opens no pool that
+// stays.
+func TestReviewStatementOfATurnAfterEvict(t *testing.T) {
+	inBubble(t, Limits{MaxPools: 1}, func(t *testing.T, c *cacheTest) {
+		c.touch("used")
+		e, err := c.cache.lease(t.Context(), "a", true, true)
+		require.NoError(t, err)
+		c.evict("a", CauseChanged)
+		again, err := c.acquire(t.Context(), "a", true)
+		require.NoError(t, err)
+		c.release(again)
+		c.endTurn(e)
+		synctest.Wait()
+		require.Equal(t, []string{"used"}, c.open())
+	})
+}
+
+// News that comes while the resolver is asked makes its answer old.
+func TestReviewNewsWhileOpeningFails(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
+		fail := true
+		c.o.before = func(context.Context, string) error {
+			if fail {
+				time.Sleep(time.Second)
+				return errors.New("not found")
+			}
+			return nil
+		}
+		first := c.later(t.Context(), "a")
+		synctest.Wait()
+		fail = false
+		c.recheckAll()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Error(t, (<-first).err)
+		c.touch("a")
+	})
+}
+
+// TestReviewCacheAccounts drives a cache with leases and turns at random, and
+// counts everything again after every step.
+func TestReviewCacheAccounts(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := &turnModel{c: newCacheTest(t, Limits{MaxPools: rapid.IntRange(1, 4).Draw(rt, "max"), IdleTimeout: 10 * time.Minute})}
+			m.c.o.before = func(context.Context, string) error {
+				answer := make(chan error, 1)
+				m.mu.Lock()
+				m.opening = append(m.opening, answer)
+				m.mu.Unlock()
+				return <-answer
+			}
+			m.c.o.make = func(p *fakePool) {
+				if p.id < "c" {
+					p.place = "shared"
+				}
+			}
+			m.c.o.check = func(_ context.Context, id string) (Cause, error) {
+				if m.c.o.checked(id)%3 == 0 {
+					return CauseChanged, nil
+				}
+				return "", nil
+			}
+			defer m.end(rt)
+			rt.Repeat(map[string]func(*rapid.T){
+				"acquire": func(rt *rapid.T) { m.want(rt, false, false) },
+				"sweep":   func(rt *rapid.T) { m.want(rt, true, false) },
+				"turn":    func(rt *rapid.T) { m.want(rt, true, true) },
+				"turn2":   func(rt *rapid.T) { m.want(rt, true, true) },
+				"back":    m.back,
+				"back2":   m.back,
+				"give up": func(rt *rapid.T) {
+					if n := len(m.pending); n > 0 {
+						m.pending[rapid.IntRange(0, n-1).Draw(rt, "pending")].cancel()
+					}
+				},
+				"evict": func(rt *rapid.T) {
+					m.c.evict(rapid.SampledFrom(modelIDs).Draw(rt, "id"), CauseEvicted)
+				},
+				"answer":  func(rt *rapid.T) { m.answer(rt) },
+				"answer2": func(rt *rapid.T) { m.answer(rt) },
+				"advance": func(rt *rapid.T) {
+					time.Sleep(time.Duration(rapid.IntRange(1, 700).Draw(rt, "seconds")) * time.Second)
+				},
+				"": m.check,
+			})
+		})
+	})
+}
+
+var modelIDs = []string{"a", "b", "c", "d", "e", "f"}
+
+type turnModel struct {
+	c       *cacheTest
+	mu      sync.Mutex
+	opening []chan error
+	pending []pendingLease
+	held    []heldLease
+}
+
+type pendingLease struct {
+	got    <-chan result
+	cancel context.CancelFunc
+	turn   bool
+}
+
+type heldLease struct {
+	e    *entry
+	turn bool
+}
+
+func (m *turnModel) want(rt *rapid.T, sweep, turn bool) {
+	id := rapid.SampledFrom(modelIDs).Draw(rt, "id")
+	ctx, cancel := context.WithCancel(context.Background())
+	out := make(chan result, 1)
+	go func() {
+		e, err := m.c.cache.lease(ctx, id, sweep, turn)
+		out <- result{e, err}
+	}()
+	m.pending = append(m.pending, pendingLease{out, cancel, turn})
+}
+
+func (m *turnModel) give(h heldLease) {
+	if h.turn {
+		m.c.endTurn(h.e)
+	} else {
+		m.c.release(h.e)
+	}
+}
+
+func (m *turnModel) back(rt *rapid.T) {
+	if len(m.held) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(m.held)-1).Draw(rt, "held")
+	h := m.held[i]
+	m.held = slices.Delete(m.held, i, i+1)
+	m.give(h)
+}
+
+func (m *turnModel) answer(rt *rapid.T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.opening) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(m.opening)-1).Draw(rt, "opening")
+	var err error
+	if rapid.IntRange(0, 4).Draw(rt, "fails") == 0 {
+		err = errors.New("no")
+	}
+	m.opening[i] <- err
+	m.opening = slices.Delete(m.opening, i, i+1)
+}
+
+func (m *turnModel) settle() {
+	synctest.Wait()
+	m.pending = slices.DeleteFunc(m.pending, func(w pendingLease) bool {
+		select {
+		case r := <-w.got:
+			w.cancel()
+			if r.err == nil {
+				m.held = append(m.held, heldLease{r.e, w.turn})
+			}
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+func (m *turnModel) check(rt *rapid.T) {
+	m.settle()
+	m.mu.Lock()
+	opening := len(m.opening)
+	m.mu.Unlock()
+	c := m.c.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pools, leased, refs, turns := 0, 0, 0, 0
+	for e := range c.live {
+		refs += e.refs
+		turns += e.turns
+		if e.turns < 0 || e.turns > e.refs {
+			rt.Fatalf("%s: %d turns, %d leases", e.id, e.turns, e.refs)
+		}
+		if e.retired && e.refs == e.turns {
+			rt.Fatalf("%s is retired and unused, but still there", e.id)
+		}
+		if !e.opened || e.retired {
+			continue
+		}
+		if e.transient {
+			if e.turns == 0 {
+				rt.Fatalf("%s is transient, and has no turn", e.id)
+			}
+			continue
+		}
+		pools++
+		if e.refs > 0 {
+			leased++
+		}
+	}
+	if pools != c.pools || leased != c.leased {
+		rt.Fatalf("%d pools, counted %d; %d leased, counted %d", pools, c.pools, leased, c.leased)
+	}
+	want, wantTurns := len(m.pending)+opening, 0
+	for _, h := range m.held {
+		if _, ok := c.live[h.e]; !ok && h.turn {
+			continue // its pool was retired under the turn, which does not use it
+		}
+		want++
+		if h.turn {
+			wantTurns++
+		}
+	}
+	for _, w := range m.pending {
+		if w.turn {
+			wantTurns++
+		}
+	}
+	if refs != want || turns != wantTurns {
+		rt.Fatalf("%d leases are counted, %d are out; %d turns are counted, %d are out", refs, want, turns, wantTurns)
+	}
+	if excess := pools - c.max - max(0, leased-(c.max+1)/2); excess > 0 {
+		rt.Fatalf("%d pools too many: %d open, %d of them in use, the limit is %d", excess, pools, leased, c.max)
+	}
+}
+
+func (m *turnModel) end(rt *rapid.T) {
+	closed := make(chan error, 1)
+	go func() { closed <- m.c.close(context.Background()) }()
+	for range 100 {
+		m.settle()
+		m.mu.Lock()
+		for _, answer := range m.opening {
+			answer <- nil
+		}
+		m.opening = nil
+		m.mu.Unlock()
+		for _, h := range m.held {
+			m.give(h)
+		}
+		m.held = nil
+		if len(m.pending) == 0 {
+			break
+		}
+	}
+	if err := <-closed; err != nil {
+		rt.Errorf("close: %v", err)
+	}
+	for _, p := range m.c.o.pools {
+		if !p.isRetired() {
+			rt.Errorf("the pool of %s outlived close", p.id)
+		}
+	}
+}
