@@ -24,15 +24,18 @@ type breaker struct {
 	open     bool
 	probeAt  time.Duration
 	pause    time.Duration
-	last     error // the latest failure
+	last     error  // the latest failure
+	first    string // the tenant whose connect failed first
+	sure     bool   // these failures are not of one tenant alone
 }
 
-// allow reports whether a connect may be tried now.
-func (b *breaker) allow(now time.Duration) bool {
+// allow reports whether a connect may be tried now. Who is dialling already
+// lets others go first.
+func (b *breaker) allow(now time.Duration, dialling bool) bool {
 	if !b.open {
 		return true
 	}
-	if now < b.probeAt {
+	if now < b.probeAt || dialling && now < b.probeAt+lastProbe {
 		return false
 	}
 	// By the clock and not by the outcome: a probe that hangs must not keep
@@ -42,11 +45,17 @@ func (b *breaker) allow(now time.Duration) bool {
 	return true
 }
 
-// failed notes a failed connect, and reports whether that opened the breaker.
-func (b *breaker) failed(err error, now time.Duration) (opened bool) {
+// failed notes a failed connect of tenant, and reports whether that opened the
+// breaker. If doubtful, it may be the tenant's own fault: others must have
+// failed too.
+func (b *breaker) failed(tenant string, doubtful bool, err error, now time.Duration) (opened bool) {
+	if b.failures == 0 {
+		b.first = tenant
+	}
+	b.sure = b.sure || !doubtful || b.first != tenant
 	b.failures++
 	b.last = err
-	if b.open || b.failures < breakAfter {
+	if b.open || b.failures < breakAfter || !b.sure {
 		return false
 	}
 	b.open = true

@@ -38,17 +38,18 @@ type server struct {
 	// sees the other.
 	waiting atomic.Int64
 
-	mu      sync.Mutex
-	used    int       // tokens
-	closing int       // of these, on their way back to make room
-	links   []*link   // one for each token
-	tickets list.List // of *dialer: who may dial, in turn
-	callers map[*dialer]struct{}
-	breaker breaker
-	wake    time.Duration // when tick will run; 0 for not at all
-	pools   int
-	events  []Event // told by unlock
-	count   serverCount
+	mu       sync.Mutex
+	used     int       // tokens
+	closing  int       // of these, on their way back to make room
+	links    []*link   // one for each token
+	tickets  list.List // of *dialer: who may dial, in turn
+	callers  map[*dialer]struct{}
+	breaker  breaker
+	answered time.Duration // when the server last answered a connect
+	wake     time.Duration // when tick will run; 0 for not at all
+	pools    int
+	events   []Event // told by unlock
+	count    serverCount
 }
 
 // serverCount are the figures of ServerStats that only grow.
@@ -70,6 +71,7 @@ type waiter struct {
 type delivery struct {
 	handle *handle
 	fresh  bool // dialled for it
+	idle   bool // it was idle, for who knows how long
 	err    error
 }
 
@@ -95,13 +97,12 @@ func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delive
 		return delivery{}, errRetired
 	}
 	s.enlistLocked(d, w) // first: see waiting
-	if h := s.idleLocked(d); h != nil {
+	if l := s.takeIdleLocked(d); l != nil {
 		s.count.handed++
-		s.deliverLocked(d, delivery{handle: s.rehandleLocked(h)}) // to w, or who came before
+		s.deliverLocked(d, delivery{handle: s.rehandleLocked(l), idle: true}) // to w, or who came before
 	}
 	select {
 	case got := <-w.ready:
-		s.balanceLocked(d)
 		s.unlock()
 		return got, nil
 	default:
@@ -137,7 +138,6 @@ func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delive
 	}
 	err := s.lackLocked(ctx, d, w.since)
 	s.leaveLocked(d, w)
-	s.balanceLocked(d)
 	s.waitedLocked(d, w, err)
 	s.unlock()
 	return delivery{}, err
@@ -148,7 +148,7 @@ func (s *server) refusalLocked(d *dialer, now time.Duration) error {
 	if d.refusal != nil && now < d.refusedTill {
 		return d.refusal
 	}
-	if s.breaker.allow(now) {
+	if s.breaker.allow(now, d.dialing > 0) {
 		return nil
 	}
 	return s.downLocked(d)
@@ -227,6 +227,7 @@ func (s *server) leaveLocked(d *dialer, w *waiter) {
 		delete(s.callers, d)
 	}
 	s.waiting.Add(-1)
+	s.balanceLocked(d) // no ticket outlives its waiter
 }
 
 // waitedLocked accounts for the end of w's wait, if it had to wait.
@@ -305,6 +306,7 @@ func (s *server) releaseLocked(l *link) {
 	s.used--
 	if l.closing {
 		s.closing--
+		l.late.Stop()
 	}
 	d := l.dialer
 	d.open.Add(-1)

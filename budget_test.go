@@ -486,22 +486,45 @@ func TestLifetimeOfAHandedOverConnection(t *testing.T) {
 	})
 }
 
-// database/sql may close a statement whenever it likes, also while its
-// connection is idle: such a connection does not change hands.
-func TestConnectionWithStatementsIsNotTaken(t *testing.T) {
+// database/sql closes a statement whenever it likes, also while its connection
+// is idle: one that was taken away is left alone then, and one with open
+// statements does not change hands, since they would stay on it.
+func TestStatementsOfAnIdleConnection(t *testing.T) {
 	inLab(t, Limits{MaxConnsPerServer: 1}, func(t *testing.T, l *lab) {
 		a, b := l.pool("a", 1), l.pool("b", 1)
-		stmt, err := a.db.PrepareContext(t.Context(), "x")
+		prepare := func() *sql.Stmt {
+			stmt, err := a.db.PrepareContext(t.Context(), "x")
+			require.NoError(t, err)
+			return stmt
+		}
+		stmt := prepare()
+		require.NoError(t, exec(b), "a's connection is closed for it")
+		time.Sleep(quantum)
+		_, err := stmt.ExecContext(t.Context())
+		require.NoError(t, err, "it is prepared again")
+		time.Sleep(quantum)
+		require.NoError(t, exec(b))
+		require.NoError(t, stmt.Close(), "on a connection that is another's now")
+
+		time.Sleep(quantum)
+		stmt = prepare()
+		dials := l.dialled()
+		c, err := a.db.Conn(t.Context())
 		require.NoError(t, err)
-		waiting := later(t.Context(), b)
-		time.Sleep(time.Second)
-		require.Empty(t, waiting)
-		_, err = stmt.ExecContext(t.Context()) // but it is given up when it comes back
-		require.NoError(t, err)
-		got := <-waiting
+		next := later(t.Context(), a)
+		synctest.Wait()
+		require.NoError(t, c.Close())
+		got := <-next
 		require.NoError(t, got.err)
-		require.NoError(t, got.conn.Close())
+		require.Equal(t, dials+1, l.dialled(), "not handed over")
 		require.NoError(t, stmt.Close())
+		require.NoError(t, got.conn.Close())
+
+		// Closed while it is idle and wanted: it is in use for as long.
+		stmt = prepare()
+		require.NoError(t, stmt.Close())
+		require.NoError(t, exec(a))
+		require.Equal(t, dials+1, l.dialled())
 	})
 }
 
@@ -734,3 +757,233 @@ func TestConnectorPanics(t *testing.T) {
 }
 
 func (l *lab) less(tenant string) { (&labConnector{l, tenant}).less() }
+
+// A server that is full must not look like one that is down, also where the
+// connect's own deadline comes before the patience with a full server.
+func TestSaturationWithAShortConnectTimeout(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerTenant: 1, ConnectTimeout: time.Second}, func(t *testing.T, l *lab) {
+		l.dial = func(context.Context, string) error { return errLabFull }
+		for i := range 8 {
+			err := exec(l.pool(fmt.Sprint(i), 1))
+			require.ErrorIs(t, err, ErrPoolExhausted, "%v", err)
+		}
+		require.Empty(t, l.of(EventServerDown))
+	})
+}
+
+// One tenant whose connects hang, a database that is being cloned for instance,
+// must not cut off the others.
+func TestOneTenantsHangIsNotTheServers(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 20, ConnectTimeout: time.Second}, func(t *testing.T, l *lab) {
+		l.dial = func(ctx context.Context, tenant string) error {
+			if tenant == "hangs" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		bad := l.pool("hangs", 8)
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		for range 8 {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = exec(bad)
+						time.Sleep(5 * time.Millisecond)
+					}
+				}
+			}()
+		}
+		time.Sleep(1500 * time.Millisecond)
+		failed := 0
+		for i := range 20 {
+			if err := exec(l.pool(fmt.Sprint(i), 1)); err != nil {
+				failed++
+			}
+			time.Sleep(time.Second)
+		}
+		close(stop)
+		for range 8 {
+			<-done
+		}
+		require.Zero(t, failed, "of 20 healthy tenants; the breaker tripped %d times", bad.dialer.server.count.tripped)
+	})
+}
+
+// After a restart of the server every idle connection is dead, and only using
+// it tells. database/sql's third try is with a new connection.
+func TestThirdTryIsANewConnection(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		stale := &staleConnector{}
+		p := newPool("a", stale, labEngine{}, l.join("s"), Database{MaxConns: 4}, l.limits)
+		defer func() { p.retire(); <-p.gone() }()
+		var held []*sql.Conn
+		for range 4 {
+			held = append(held, hold(t, p))
+		}
+		for _, c := range held {
+			require.NoError(t, c.Close())
+		}
+		stale.restarted = true
+		_, err := p.db.ExecContext(t.Context(), "x")
+		require.NoError(t, err)
+	})
+}
+
+type staleConnector struct{ restarted bool }
+
+func (c *staleConnector) Driver() driver.Driver { return nil }
+func (c *staleConnector) Connect(context.Context) (driver.Conn, error) {
+	return &staleConn{c: c, fresh: c.restarted}, nil
+}
+
+type staleConn struct {
+	c     *staleConnector
+	fresh bool
+}
+
+func (c *staleConn) Ping(context.Context) error {
+	if c.c.restarted && !c.fresh {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+func (c *staleConn) ExecContext(ctx context.Context, _ string, _ []driver.NamedValue) (driver.Result, error) {
+	return driver.RowsAffected(1), c.Ping(ctx)
+}
+func (c *staleConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("no") }
+func (c *staleConn) Begin() (driver.Tx, error)           { return labTx{}, nil }
+func (c *staleConn) Close() error                        { return nil }
+
+// The tenant's only idle connection has an open statement, and database/sql would
+// use it but for two dead handles above it.
+func TestOwnIdleConnectionWithAStatementMakesRoom(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 3}, func(t *testing.T, l *lab) {
+		a, b := l.pool("a", 3), l.pool("b", 3)
+		one, two, three := hold(t, a), hold(t, a), hold(t, a)
+		stmt, err := one.PrepareContext(t.Context(), "x")
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.NoError(t, one.Close()) // the statement stays open
+		require.NoError(t, two.Close())
+		require.NoError(t, three.Close())
+		b1, b2 := hold(t, b), hold(t, b)
+		require.NoError(t, exec(a))
+		require.NoError(t, b1.Close())
+		require.NoError(t, b2.Close())
+		require.NoError(t, stmt.Close())
+	})
+}
+
+// A connection that takes long to close does not keep the waiter from another
+// that is idle.
+func TestSlowCloseOfAReclaimedConnection(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 2}, func(t *testing.T, l *lab) {
+		slow := &slowConnector{}
+		a := newPool("a", slow, labEngine{}, l.join("s"), Database{MaxConns: 1}, l.limits)
+		b := newPool("b", &staleConnector{}, labEngine{}, l.join("s"), Database{MaxConns: 1}, l.limits)
+		c := newPool("c", &staleConnector{}, labEngine{}, l.join("s"), Database{MaxConns: 1}, l.limits)
+		for _, p := range []*pool{a, b, c} {
+			defer func() { p.retire(); <-p.gone() }()
+		}
+		require.NoError(t, hold(t, a).Close())
+		time.Sleep(time.Second)
+		require.NoError(t, hold(t, b).Close())
+		time.Sleep(time.Second)
+		began := time.Now()
+		require.NoError(t, hold(t, c).Close())
+		require.Less(t, time.Since(began), 2*time.Second)
+	})
+}
+
+type slowConnector struct{ staleConnector }
+
+func (c *slowConnector) Connect(context.Context) (driver.Conn, error) {
+	return &slowConn{staleConn{c: &c.staleConnector}}, nil
+}
+
+type slowConn struct{ staleConn }
+
+func (c *slowConn) Close() error { time.Sleep(5 * time.Second); return nil }
+
+// A driver without Validator and SessionResetter: database/sql throws away the
+// connection of a transaction whose ctx ended.
+func TestCancelledTxOfASimpleDriver(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		simple := &simpleConnector{}
+		p := newPool("a", simple, labEngine{}, l.join("s"), Database{MaxConns: 4}, l.limits)
+		defer func() { p.retire(); <-p.gone() }()
+		stock := sql.OpenDB(simple)
+		defer stock.Close()
+		for i, db := range []*sql.DB{stock, p.db} {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			cancel()
+			synctest.Wait()
+			_, err = db.ExecContext(t.Context(), "x")
+			require.NoError(t, err)
+			require.False(t, simple.last.open, "%d: a statement ran in a transaction that was left open", i)
+		}
+	})
+}
+
+type simpleConnector struct{ last *simpleConn }
+
+func (c *simpleConnector) Driver() driver.Driver { return nil }
+func (c *simpleConnector) Connect(context.Context) (driver.Conn, error) {
+	c.last = &simpleConn{}
+	return c.last, nil
+}
+
+type simpleConn struct{ open bool }
+
+func (c *simpleConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
+	return driver.RowsAffected(1), nil
+}
+func (c *simpleConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("no") }
+func (c *simpleConn) Begin() (driver.Tx, error)           { c.open = true; return c, nil }
+func (c *simpleConn) Commit() error                       { c.open = false; return nil }
+func (c *simpleConn) Rollback() error                     { return errors.New("interrupted") }
+func (c *simpleConn) Close() error                        { return nil }
+
+// A caller comes between handle.idle and server.share of a connection, gives it
+// to who came before, and is itself refused.
+func TestRefusedAfterDelivering(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 2}, func(t *testing.T, l *lab) {
+		a, b := l.pool("a", 2), l.pool("b", 1)
+		held, other := hold(t, a), hold(t, b)
+		s := a.dialer.server
+		s.mu.Lock()
+		s.breaker = breaker{open: true, failures: breakAfter, pause: firstProbe}
+		s.mu.Unlock()
+		probe := later(t.Context(), a) // the probe, which waits for a token
+		synctest.Wait()
+		require.Empty(t, probe)
+
+		s.mu.Lock()
+		h := s.links[0].handle
+		s.mu.Unlock()
+		require.Equal(t, a.dialer, h.link.dialer)
+		h.state.Store(handleIdle) // as in idle, before share
+		refused := <-later(t.Context(), a)
+		require.ErrorIs(t, refused.err, ErrUnavailable)
+		got := <-probe
+		require.NoError(t, got.err)
+		s.mu.Lock()
+		tickets := len(a.dialer.tickets)
+		s.mu.Unlock()
+		require.Zero(t, tickets, "tickets of nobody: the next free token makes dispatchLocked panic")
+
+		require.NoError(t, other.Close())
+		b.retire()
+		time.Sleep(time.Second)
+		require.NoError(t, got.conn.Close())
+		_ = held.Close()
+	})
+}

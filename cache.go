@@ -84,7 +84,7 @@ type entry struct {
 
 	// The rest is guarded by cache.mu.
 	refs       int // leases, one of them the opener's own
-	turns      int // of these, turns in a sweep
+	turns      int // in sweeps; a turn is no lease, its statements have their own
 	opened     bool
 	transient  bool // opened by a turn, and wanted by nobody else so far
 	retired    bool // out of the map
@@ -141,12 +141,6 @@ func (c *cache) pin(id string, make func(id string) *held) *held {
 // it back with release, soon: a lease is for one call into database/sql. In a
 // sweep the entry does not count as used.
 func (c *cache) acquire(ctx context.Context, id string, sweep bool) (*entry, error) {
-	return c.lease(ctx, id, sweep, false)
-}
-
-// lease is acquire, or with turn the start of a turn in a sweep, which
-// endTurn ends: an entry that is opened for it is transient.
-func (c *cache) lease(ctx context.Context, id string, sweep, turn bool) (*entry, error) {
 	for {
 		c.mu.Lock()
 		if c.closed {
@@ -160,9 +154,6 @@ func (c *cache) lease(ctx context.Context, id string, sweep, turn bool) (*entry,
 		e, ok := look(id)
 		if ok && e.opened {
 			c.holdLocked(e)
-			if turn {
-				e.turns++
-			}
 			if !sweep {
 				e.used = c.now
 			}
@@ -193,12 +184,10 @@ func (c *cache) lease(ctx context.Context, id string, sweep, turn bool) (*entry,
 				c.mu.Unlock()
 				return nil, err
 			}
-			e = c.addLocked(ctx, id, turn)
+			e = c.addLocked(ctx, id, sweep)
 		}
 		c.holdLocked(e)
-		if turn {
-			e.turns++
-		} else if !sweep {
+		if !sweep {
 			e.transient = false // it is still being opened, so it counts nowhere yet
 		}
 		c.misses++
@@ -208,11 +197,7 @@ func (c *cache) lease(ctx context.Context, id string, sweep, turn bool) (*entry,
 		if err == nil {
 			return e, nil
 		}
-		if turn {
-			c.endTurn(e)
-		} else {
-			c.release(e)
-		}
+		c.release(e)
 		if err != errAgain {
 			return nil, err
 		}
@@ -321,7 +306,7 @@ func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
 		c.failedTotal++
 		if !e.retired {
 			c.removeLocked(e)
-			if clash == nil {
+			if clash == nil && e.news == c.news {
 				c.absent.add(e.id, err, time.Since(c.start))
 			}
 		}
@@ -357,24 +342,38 @@ func (c *cache) release(e *entry) {
 	c.dropLocked(e)
 }
 
-// endTurn gives the lease of a turn back. The last turn ends a transient pool.
+// beginTurn opens the tenant's pool for its turn in a sweep, unless it is open.
+// The pool may be evicted during the turn, as any that is not leased.
+func (c *cache) beginTurn(ctx context.Context, id string) (*entry, error) {
+	e, err := c.acquire(ctx, id, true)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	e.turns++
+	c.dropLocked(e)
+	return e, nil
+}
+
+// endTurn ends a turn.
 func (c *cache) endTurn(e *entry) {
 	c.mu.Lock()
+	c.holdLocked(e)
 	e.turns--
-	if e.transient && e.turns == 0 && e.opened && !e.retired {
-		c.removeLocked(e)
-		c.mu.Unlock()
-		c.retire([]*entry{e}, CauseSwept)
-		c.mu.Lock()
-	}
 	c.dropLocked(e)
 }
 
-// dropLocked gives a lease back, and unlocks.
+// dropLocked gives a lease back, and unlocks. A transient pool ends with its
+// last turn, or with its last lease where the turn was given up before it
+// began.
 func (c *cache) dropLocked(e *entry) {
 	e.refs--
 	if e.refs == 0 && c.countsLocked(e) {
 		c.leased--
+	}
+	swept := e.transient && e.refs == 0 && e.turns == 0 && e.opened && !e.retired
+	if swept {
+		c.removeLocked(e)
 	}
 	var victims []*entry
 	last := e.lastLocked()
@@ -385,9 +384,10 @@ func (c *cache) dropLocked(e *entry) {
 	if last {
 		c.finish(e)
 	}
-	if len(victims) > 0 {
-		c.retire(victims, CauseCapacity)
+	if swept {
+		c.retire([]*entry{e}, CauseSwept)
 	}
+	c.retire(victims, CauseCapacity)
 }
 
 // owner returns the tenant whose live pool place is; used to prove where a

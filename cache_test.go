@@ -668,15 +668,11 @@ func TestCacheHitDoesNotAllocate(t *testing.T) {
 	}))
 }
 
-// bubbleTB hides that it is a *testing.T: rapid would ask that for its
-// deadline, which a bubble does not allow.
-type bubbleTB struct{ *testing.T }
-
 // TestCacheInvariants drives a cache at random and checks the invariants I1,
 // I2, I3 and I11 of the design after every step.
 func TestCacheInvariants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(bubbleTB{t}, func(rt *rapid.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
 			m := newCacheModel(t, rt)
 			rt.Repeat(map[string]func(*rapid.T){
 				"acquire": m.acquire,
@@ -883,4 +879,70 @@ func (m *cacheModel) end(rt *rapid.T) {
 			rt.Fatalf("the pool of %s outlived close", p.id)
 		}
 	}
+}
+
+// A turn that is given up while its pool is being opened leaves nothing behind.
+func TestCacheTurnGivenUpWhileOpening(t *testing.T) {
+	inBubble(t, Limits{MaxPools: 2}, func(t *testing.T, c *cacheTest) {
+		c.o.before = func(context.Context, string) error { time.Sleep(time.Second); return nil }
+		for _, id := range []string{"a", "b", "c", "d", "e"} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_, err := c.cache.beginTurn(ctx, id)
+			require.Error(t, err)
+		}
+		time.Sleep(time.Minute)
+		require.Empty(t, c.open(), "pools of turns that never began")
+	})
+}
+
+// fn of a sweep may drain its tenant: to remove it, say.
+func TestCacheDrainInATurn(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
+		e, err := c.cache.beginTurn(t.Context(), "a")
+		require.NoError(t, err)
+		defer c.endTurn(e)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.NoError(t, c.drain(ctx, "a"))
+	})
+}
+
+// A statement of a turn whose pool was evicted meanwhile opens no pool that
+// stays.
+func TestCacheStatementOfATurnAfterEvict(t *testing.T) {
+	inBubble(t, Limits{MaxPools: 1}, func(t *testing.T, c *cacheTest) {
+		c.touch("used")
+		e, err := c.cache.beginTurn(t.Context(), "a")
+		require.NoError(t, err)
+		c.evict("a", CauseChanged)
+		again, err := c.acquire(t.Context(), "a", true)
+		require.NoError(t, err)
+		c.release(again)
+		c.endTurn(e)
+		synctest.Wait()
+		require.Equal(t, []string{"used"}, c.open())
+	})
+}
+
+// News that comes while the resolver is asked makes its answer old.
+func TestCacheNewsWhileOpeningFails(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, c *cacheTest) {
+		fail := true
+		c.o.before = func(context.Context, string) error {
+			if fail {
+				time.Sleep(time.Second)
+				return errors.New("not found")
+			}
+			return nil
+		}
+		first := c.later(t.Context(), "a")
+		synctest.Wait()
+		fail = false
+		c.recheckAll()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Error(t, (<-first).err)
+		c.touch("a")
+	})
 }

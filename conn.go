@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type link struct {
 	handle  *handle            // the one in use, or idle
 	cancel  context.CancelFunc // of the dial
 	closing bool               // closed to make room: its token comes back soon
+	late    *time.Timer        // ends closing, if the close hangs
 	gone    bool
 	at      int         // in server.links
 	hangUp  *time.Timer // runs while the server does not hang up; may be nil
@@ -30,8 +32,14 @@ func (l *link) Release() { l.dialer.server.release(l) }
 
 // close closes the connection, which may take seconds where the server is
 // silent. Only whoever made its handle dead calls it.
-func (l *link) close() error {
-	err := l.conn.Close()
+func (l *link) close() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("tenancy: the driver panicked when it closed a connection: %v", r)
+			l.Release()
+		}
+	}()
+	err = l.conn.Close()
 	if _, ok := l.dialer.connector.(PermitConnector); ok {
 		l.dialer.server.awaitHangUp(l)
 	} else {
@@ -55,25 +63,48 @@ const (
 type handle struct {
 	driverwrap.Conn
 	link *link
-	// state changes by compare-and-swap where it leaves handleIdle, since
-	// several may want an idle connection at once. Dead is for good.
+	// state leaves handleBusy by its one user, and handleIdle by
+	// compare-and-swap, since several may want an idle connection. Dead is for
+	// good. Who makes the change owns the other fields.
 	state atomic.Int32
-	since atomic.Int64 // server.clock when it became idle
-	spare bool         // database/sql does not know it; see server.dialled
+	since atomic.Int64    // server.clock when it became idle
+	tx    context.Context // of the latest BeginTx
+	spare bool            // database/sql does not know it; see server.dialled
 }
 
 func newHandle(l *link) *handle {
 	h := &handle{link: l}
 	h.Conn.Conn = l.conn
+	h.Conn.Hold = h.hold
 	return h
 }
 
-// take makes an idle handle dead: who gets true owns the link. A connection
-// with open statements is left alone, since database/sql closes those whenever
-// it likes, also on an idle connection.
-func (h *handle) take() bool {
-	return h.state.Load() == handleIdle && h.Statements() == 0 &&
-		h.state.CompareAndSwap(handleIdle, handleDead)
+// take makes an idle handle dead, and returns its link to the one caller who
+// succeeds. The handle may lie in database/sql's pool for long, so it lets go
+// of the rest.
+func (h *handle) take() *link {
+	if !h.state.CompareAndSwap(handleIdle, handleDead) {
+		return nil
+	}
+	l := h.link
+	h.link, h.Conn.Conn = nil, nil
+	return l
+}
+
+// hold is asked before a statement is closed, which database/sql does whenever
+// it likes: also on an idle connection, or one that was taken away.
+func (h *handle) hold() (release func(), ok bool) {
+	switch {
+	case h.state.CompareAndSwap(handleIdle, handleBusy):
+		return func() {
+			if !h.link.dialer.server.idle(h) {
+				_ = h.Close()
+			}
+		}, true
+	case h.state.Load() == handleBusy: // by who closes it
+		return func() {}, true
+	}
+	return nil, false
 }
 
 // ResetSession is called by database/sql before it uses an idle connection.
@@ -84,9 +115,39 @@ func (h *handle) ResetSession(ctx context.Context) error {
 	return h.Conn.ResetSession(ctx)
 }
 
+// aliveTime bounds handle.alive.
+const aliveTime = time.Second
+
+// alive asks the server whether a connection that was idle still works.
+// database/sql looks for a new connection when several idle ones were bad, and
+// gives up if that one is too.
+func (h *handle) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, aliveTime)
+	defer cancel()
+	return h.Conn.Ping(ctx) == nil
+}
+
+// BeginTx notes ctx for IsValid.
+func (h *handle) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	h.tx = ctx
+	return h.Conn.BeginTx(ctx, opts)
+}
+
 // IsValid is called by database/sql when a connection comes back
 // (database/sql/sql.go, putConn). On false it closes the handle.
 func (h *handle) IsValid() bool {
+	if h.state.Load() != handleBusy {
+		return false // dead is for good
+	}
+	ctx := h.tx
+	h.tx = nil
+	// When a transaction's ctx ends, database/sql rolls back, and closes the
+	// connection unless that can judge itself whether it is good
+	// (database/sql/sql.go, DB.beginDC, keepConnOnRollback). It takes the
+	// handle for one that can; the driver's may not.
+	if ctx != nil && ctx.Err() != nil && !h.Judges() {
+		return false
+	}
 	return h.Conn.IsValid() && h.link.dialer.server.idle(h)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
@@ -42,8 +43,9 @@ type dialer struct {
 	dialing     int // of open
 	waiters     list.List
 	tickets     []*list.Element // in server.tickets, the oldest first
-	refusal     error           // what the database said to the last connect
+	refusal     error           // why no connect is tried until refusedTill
 	refusedTill time.Duration
+	timeouts    int  // of connects, in a row
 	refused     bool // no dial begins any more
 	shut        bool // sql.DB.Close has returned
 	ended       bool // gone is closed
@@ -66,7 +68,8 @@ func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
 			return got.handle, nil
 		}
 		// What database/sql does before it uses an idle connection again.
-		if err := got.handle.Conn.ResetSession(ctx); !errors.Is(err, driver.ErrBadConn) {
+		err = got.handle.Conn.ResetSession(ctx)
+		if !errors.Is(err, driver.ErrBadConn) && (!got.idle || got.handle.alive(ctx)) {
 			return got.handle, nil
 		}
 		_ = got.handle.Close()
@@ -104,7 +107,7 @@ func (d *dialer) refuse() {
 		}
 		if l.handle == nil {
 			l.cancel()
-		} else if l.handle.spare && l.handle.take() {
+		} else if l.handle.spare && l.handle.take() != nil {
 			go l.close()
 		}
 	}
@@ -122,9 +125,14 @@ func (d *dialer) endLocked() {
 func (d *dialer) connectLink(ctx context.Context, l *link) (conn driver.Conn, err error) {
 	defer recovered(d.tenant, "the Connector", &err)
 	if pc, ok := d.connector.(PermitConnector); ok {
-		return pc.ConnectPermit(ctx, l)
+		conn, err = pc.ConnectPermit(ctx, l)
+	} else {
+		conn, err = d.connector.Connect(ctx)
 	}
-	return d.connector.Connect(ctx)
+	if conn == nil && err == nil {
+		err = errors.New("tenancy: the Connector returned neither a connection nor an error")
+	}
+	return conn, err
 }
 
 // classify says whose fault a failed dial under ctx is.
@@ -157,6 +165,9 @@ func (s *server) dial(ctx context.Context, l *link) {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
+		if ctx.Err() != nil {
+			break // the server has answered all the time
+		}
 		pause = min(2*pause, saturationMaxPause)
 		conn, err = d.connectLink(ctx, l)
 		fault = d.classify(ctx, err)
@@ -188,8 +199,9 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	defer s.unlock()
 	d := l.dialer
 	d.dialing--
-	d.refusal = nil
+	d.refusal, d.timeouts = nil, 0
 	s.answeredLocked()
+	s.balanceLocked(d)
 	if d.refused {
 		return false
 	}
@@ -198,7 +210,6 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	l.handle = h
 	if d.waiters.Len() > 0 {
 		s.deliverLocked(d, delivery{handle: h, fresh: true})
-		s.balanceLocked(d)
 		return true
 	}
 	// Whoever wanted it was handed another, or gave up: the next caller takes
@@ -207,11 +218,10 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	h.since.Store(int64(l.born))
 	h.state.Store(handleIdle)
 	time.AfterFunc(s.spare, func() {
-		if h.take() {
+		if h.take() != nil {
 			_ = l.close()
 		}
 	})
-	s.balanceLocked(d)
 	s.dispatchLocked()
 	return true
 }
@@ -219,6 +229,7 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 // answeredLocked notes that the server has answered a connect, be it with a
 // refusal: it is not down.
 func (s *server) answeredLocked() {
+	s.answered = s.clock()
 	if s.breaker.succeeded() {
 		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
 	}
@@ -230,34 +241,60 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	defer s.unlock()
 	d := l.dialer
 	d.dialing--
+	defer s.releaseLocked(l)
+	if d.refused {
+		return // the pool is retired, and nobody waits
+	}
 	s.count.failed++
 	e := &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: err}
 	s.events = append(s.events, Event{Kind: EventFailed, Tenant: d.tenant, Server: s.name, Err: e, Took: took})
-	if fault == FaultTenant || fault == FaultSaturation {
-		s.answeredLocked()
-	}
 	switch fault {
 	case FaultTenant:
+		s.answeredLocked()
 		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
-		d.refusal, d.refusedTill = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
-		s.failLocked(d, func(*dialer) error { return e })
+		s.refuseLocked(d, e, refusalTime+rand.N(3*refusalTime/2))
 	case FaultSaturation:
+		s.answeredLocked()
 		e.Err = ErrPoolExhausted
 		e.Detail = "server " + s.title() + " has no connection left"
 		e.Hint = "lower Limits.MaxConnsPerServer in each process, or raise the server's max_connections"
 		s.failFirstLocked(d, e)
 	case FaultServer:
-		s.failFirstLocked(d, e)
-		s.blameLocked(err)
+		if l.born < s.answered {
+			s.failFirstLocked(d, e) // old news
+			return
+		}
+		slow := took >= s.connect
+		if slow {
+			d.timeouts++
+		}
+		if d.timeouts >= breakAfter {
+			e.Detail = fmt.Sprintf("its connects to server %s timed out %d times in a row", s.title(), d.timeouts)
+			e.Hint = "look after the tenant's database; it is tried again every second"
+			s.refuseLocked(d, e, lastProbe)
+		} else {
+			s.failFirstLocked(d, e)
+		}
+		s.blameLocked(d, err, slow)
 	default:
 		s.failFirstLocked(d, e)
 	}
-	s.releaseLocked(l)
 }
 
-// blameLocked notes a failure of the server itself.
-func (s *server) blameLocked(err error) {
-	if s.name != "" && s.breaker.failed(err, s.clock()) {
+// refuseLocked lets d's callers fail with err for a while.
+func (s *server) refuseLocked(d *dialer, err error, how time.Duration) {
+	d.refusal, d.refusedTill = err, s.clock()+how
+	s.failLocked(d, func(*dialer) error { return err })
+}
+
+// blameLocked notes a failure that may be the server's. When connects of one
+// tenant only are slow, it may be that tenant's database: it is being copied, or
+// dropped.
+func (s *server) blameLocked(d *dialer, err error, slow bool) {
+	if s.name == "" {
+		return
+	}
+	if s.breaker.failed(d.tenant, slow && s.pools > 1, err, s.clock()) {
 		s.count.tripped++
 		s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
 	}
@@ -288,7 +325,7 @@ func (s *server) awaitHangUp(l *link) {
 			return
 		}
 		if s.used >= s.size && s.tickets.Len() > 0 {
-			s.blameLocked(errHangUp)
+			s.blameLocked(l.dialer, errHangUp, true)
 		}
 		l.hangUp.Reset(hangUpTime)
 	})
@@ -304,5 +341,4 @@ func (s *server) failLocked(d *dialer, why func(*dialer) error) {
 	for d.waiters.Len() > 0 {
 		s.deliverLocked(d, delivery{err: why(d)})
 	}
-	s.balanceLocked(d)
 }

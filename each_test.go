@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -299,11 +300,38 @@ func TestEachKeepsWhatOthersUse(t *testing.T) {
 			require.True(t, plugin.Evict("a-3"))
 			return tx.Exec("x").Error
 		}))
-		require.Equal(t, 2, plugin.Stats().Pools)
+		require.Equal(t, 1, plugin.Stats().Pools)
 		require.ErrorIs(t, turn(func() error { return errors.Join(errBoom) }), errBoom)
 	})
 }
 
 func TestEachNeedsThePlugin(t *testing.T) {
 	require.ErrorContains(t, tenancy.Each(t.Context(), &gorm.DB{Config: &gorm.Config{}}, ids("a"), tenancy.EachOptions{}, nil), "tenancy")
+}
+
+// A panic of Progress is passed on too, also for a tenant that can't be opened.
+func TestEachPassesOnAPanicOfProgress(t *testing.T) {
+	e := openSQLite(t)
+	require.Panics(t, func() {
+		_ = tenancy.Each(context.Background(), e.db, ids("nobody", idA), tenancy.EachOptions{
+			Parallel: 2,
+			Progress: func(tenancy.EachProgress) { panic("no") },
+		}, func(context.Context, string, *gorm.DB) error { return nil })
+	})
+}
+
+// A turn whose goroutine is ended, by t.FailNow for instance, has failed.
+func TestEachNoticesGoexit(t *testing.T) {
+	e := openSQLite(t)
+	err := tenancy.Each(context.Background(), e.db, ids(idA, idB), tenancy.EachOptions{Parallel: 2},
+		func(_ context.Context, id string, _ *gorm.DB) error {
+			if id == idA {
+				runtime.Goexit()
+			}
+			return nil
+		})
+	var each *tenancy.EachError
+	require.ErrorAs(t, err, &each)
+	require.Len(t, each.Failed, 1)
+	require.Equal(t, idA, each.Failed[0].Tenant)
 }

@@ -11,6 +11,9 @@ import (
 // connect of its own.
 const quantum = 20 * time.Millisecond
 
+// closeTime is how long at most a connection that makes room is waited for.
+const closeTime = 100 * time.Millisecond
+
 // reclaimLocked closes idle connections, the least recently used first, for
 // those who hold a ticket and find no token. A connection that has not served
 // its quantum is left until it has.
@@ -24,7 +27,7 @@ func (s *server) reclaimLocked() {
 	ripens := time.Duration(-1)
 	for _, l := range s.links {
 		h := l.handle
-		if h == nil || h.state.Load() != handleIdle || h.Statements() > 0 {
+		if h == nil || h.state.Load() != handleIdle {
 			continue
 		}
 		if at := l.born + quantum; at > now {
@@ -40,18 +43,33 @@ func (s *server) reclaimLocked() {
 		if need == 0 {
 			return
 		}
-		if h.take() {
+		if l := h.take(); l != nil {
 			need--
-			s.count.reclaimed++
-			h.link.closing = true
-			s.closing++
-			go h.link.close()
+			s.closingLocked(l)
+			go l.close()
 		}
 	}
 	if ripens >= 0 && (s.wake == 0 || ripens < s.wake) {
 		s.wake = ripens
 		time.AfterFunc(ripens-now, s.tick)
 	}
+}
+
+// closingLocked counts l as about to make room, for a while: a close that hangs
+// must not keep who waits from another idle connection.
+func (s *server) closingLocked(l *link) {
+	s.count.reclaimed++
+	l.closing = true
+	s.closing++
+	l.late = time.AfterFunc(closeTime, func() {
+		s.mu.Lock()
+		defer s.unlock()
+		if l.closing && !l.gone {
+			l.closing = false
+			s.closing--
+			s.dispatchLocked()
+		}
+	})
 }
 
 // tick looks for idle connections that have served their quantum meanwhile.
@@ -64,27 +82,37 @@ func (s *server) tick() {
 	s.unlock()
 }
 
-// idleLocked takes the most recently used idle connection of d.
-func (s *server) idleLocked(d *dialer) *handle {
+// takeIdleLocked takes the most recently used idle connection of d. One with
+// open statements can't change hands, since those would stay on it for ever: it
+// is closed, and makes room.
+func (s *server) takeIdleLocked(d *dialer) *link {
 	for {
 		var best *handle
 		for _, l := range s.links {
-			if h := l.handle; l.dialer == d && h != nil && h.state.Load() == handleIdle && h.Statements() == 0 &&
+			if h := l.handle; l.dialer == d && h != nil && h.state.Load() == handleIdle &&
 				(best == nil || h.since.Load() > best.since.Load()) {
 				best = h
 			}
 		}
-		if best == nil || best.take() {
-			return best
+		if best == nil {
+			return nil
 		}
+		l := best.take()
+		if l == nil {
+			continue // somebody was faster
+		}
+		if best.Statements() == 0 {
+			return l
+		}
+		s.closingLocked(l)
+		go l.close()
 	}
 }
 
-// rehandleLocked gives the link of a dead handle a new one, which is busy.
-func (s *server) rehandleLocked(dead *handle) *handle {
-	h := newHandle(dead.link)
-	dead.link.handle = h
-	return h
+// rehandleLocked gives a link whose handle is dead a new one, which is busy.
+func (s *server) rehandleLocked(l *link) *handle {
+	l.handle = newHandle(l)
+	return l.handle
 }
 
 // idle reports whether database/sql may keep h, which comes back from use. If
@@ -112,9 +140,7 @@ func (s *server) share(h *handle, now time.Duration) bool {
 	l, d := h.link, h.link.dialer
 	if front := s.tickets.Front(); front != nil && front.Value != any(d) &&
 		s.used >= s.size && s.tickets.Len() > s.closing && now-l.born >= quantum {
-		s.count.reclaimed++
-		l.closing = true
-		s.closing++
+		s.closingLocked(l)
 		return false // database/sql closes it now
 	}
 	if d.waiters.Len() == 0 {
@@ -127,7 +153,6 @@ func (s *server) share(h *handle, now time.Duration) bool {
 	}
 	h.state.Store(handleDead)
 	s.count.handed++
-	s.deliverLocked(d, delivery{handle: s.rehandleLocked(h)})
-	s.balanceLocked(d)
+	s.deliverLocked(d, delivery{handle: s.rehandleLocked(l)})
 	return false // it has a new handle
 }

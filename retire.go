@@ -23,12 +23,12 @@ func (c *cache) excessLocked() int {
 }
 
 // trimLocked takes the least recently used entries out of the map until there
-// are no more than there may be. One that is leased is passed over: the map may
+// are no more than there may be. One that is in use is passed over: the map may
 // be larger for as long as a call lasts.
 func (c *cache) trimLocked() (victims []*entry) {
 	for tries := c.lru.Len(); c.excessLocked() > 0 && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
-		if e.refs > 0 {
+		if e.refs > 0 || e.turns > 0 {
 			e.used = c.now
 			c.lru.Get(id) // to the young end
 			continue

@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"runtime/debug"
@@ -102,27 +103,30 @@ func (s *sweep) slot(ctx context.Context) bool {
 
 // turn is one turn, which holds a slot.
 func (s *sweep) turn(ctx context.Context, id string) {
+	over := false
+	defer func() { s.catch(recover(), id, over) }()
 	began := time.Now()
 	server, end, err := s.begin(ctx, id)
-	if err != nil {
+	switch {
+	case err != nil:
+		defer s.leave(nil)
 		if s.goesOn(ctx, nil) || ctx.Err() == nil {
 			s.ended(id, err, time.Since(began))
 		}
-		s.leave(nil)
-		return
-	}
-	entered := s.enter(server)
-	if entered {
-		defer s.leave(server)
-	}
-	if !s.goesOn(ctx, nil) || !entered {
+	case !s.enter(server):
 		end()
-		return // it had no turn
+		s.goesOn(ctx, nil) // notes why it had no turn
+	default:
+		defer s.leave(server)
+		if !s.goesOn(ctx, nil) {
+			end()
+			break
+		}
+		began = time.Now()
+		err = s.work(ctx, id, end)
+		s.ended(id, err, time.Since(began))
 	}
-	defer s.catch()
-	began = time.Now()
-	err = s.work(ctx, id, end)
-	s.ended(id, err, time.Since(began))
+	over = true
 }
 
 // enter takes a part of the sweep's share in server, or waits for one without
@@ -174,7 +178,7 @@ func (s *sweep) begin(ctx context.Context, id string) (*server, func(), error) {
 	if err := checkID("each", id); err != nil {
 		return nil, nil, err
 	}
-	e, err := s.p.cache.lease(ctx, id, true, true)
+	e, err := s.p.cache.beginTurn(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -228,17 +232,22 @@ func (s *sweep) ended(id string, err error, took time.Duration) {
 	}
 }
 
-// catch keeps a panic of fn for the caller's goroutine, where it can be
-// recovered.
-func (s *sweep) catch() {
-	r := recover()
-	if r == nil {
-		return
-	}
+// catch keeps a panic for the caller's goroutine, where it can be recovered. A
+// turn that is not over and has not panicked was ended by runtime.Goexit:
+// testing.T.FailNow does that.
+func (s *sweep) catch(panicked any, id string, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.halt()
-	if s.panicked == nil {
-		s.panicked = fmt.Sprintf("%v\n\n%s", r, debug.Stack())
+	switch {
+	case panicked != nil:
+		s.halt()
+		if s.panicked == nil {
+			s.panicked = fmt.Sprintf("%v\n\n%s", panicked, debug.Stack())
+		}
+	case !over:
+		s.halt()
+		s.out.Failed = append(s.out.Failed, TenantError{Tenant: id, Err: errGoexit})
 	}
 }
+
+var errGoexit = errors.New("fn ended its goroutine")

@@ -19,11 +19,14 @@ import (
 // ctxDriverPrepare, ctxDriverExec, ctxDriverBegin, driverArgsConnLocked).
 type Conn struct {
 	driver.Conn
+	// Hold, if set, is asked before a statement is closed, which database/sql
+	// may do at any time. If it returns false the connection is not there any
+	// more, and nothing is to be closed; else release is called after.
+	Hold func() (release func(), ok bool)
 	open atomic.Int32 // statements
 }
 
-// Statements is the number of prepared statements that are open. database/sql
-// may close one while the connection lies idle in its pool.
+// Statements is the number of prepared statements that are open.
 func (c *Conn) Statements() int { return int(c.open.Load()) }
 
 // Unwrap returns the driver's own connection.
@@ -112,6 +115,14 @@ func (c *Conn) ResetSession(ctx context.Context) error {
 func (c *Conn) IsValid() bool {
 	v, ok := c.Conn.(driver.Validator)
 	return !ok || v.IsValid()
+}
+
+// Judges reports whether the driver's connection can tell by itself whether it
+// can be used again.
+func (c *Conn) Judges() bool {
+	_, resets := c.Conn.(driver.SessionResetter)
+	_, validates := c.Conn.(driver.Validator)
+	return resets && validates
 }
 
 // CheckNamedValue forwards.

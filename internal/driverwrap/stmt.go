@@ -20,6 +20,13 @@ type stmt struct {
 }
 
 func (s *stmt) Close() error {
+	if s.conn.Hold != nil {
+		release, ok := s.conn.Hold()
+		if !ok {
+			return nil
+		}
+		defer release()
+	}
 	defer s.once.Do(func() { s.conn.open.Add(-1) })
 	return s.Stmt.Close()
 }
