@@ -12,7 +12,7 @@ import (
 // link is one physical connection, from before its dial until it is truly
 // gone: it is what a token of the server's budget stands for. It is the
 // [Permit] of its connection. Its fields are guarded by server.mu; conn and
-// born are written before there is a handle, and not after.
+// born are written before there is a handle, and conn again by close.
 type link struct {
 	dialer  *dialer
 	conn    driver.Conn        // of the engine; nil while it is dialled
@@ -31,7 +31,9 @@ func (l *link) Release() { l.dialer.server.release(l) }
 // close closes the connection, which may take seconds where the server is
 // silent. Only whoever made its handle dead calls it.
 func (l *link) close() error {
-	err := l.conn.Close()
+	conn := l.conn
+	l.conn = nil // dead handles still know l
+	err := conn.Close()
 	if _, ok := l.dialer.connector.(PermitConnector); ok {
 		l.dialer.server.awaitHangUp(l)
 	} else {
@@ -72,9 +74,19 @@ func newHandle(l *link) *handle {
 // with open statements is left alone, since database/sql closes those whenever
 // it likes, also on an idle connection.
 func (h *handle) take() bool {
-	return h.state.Load() == handleIdle && h.Statements() == 0 &&
+	taken := h.state.Load() == handleIdle && h.Statements() == 0 &&
 		h.state.CompareAndSwap(handleIdle, handleDead)
+	if taken {
+		h.forget()
+	}
+	return taken
 }
+
+// forget lets go of the connection of a dead handle. database/sql keeps the
+// handle until it is wanted again or ConnMaxIdleTime is over, and a connection
+// of pgx has 75 KB: that many dead ones would cost more than all the live ones.
+// Of a dead handle only methods are called that don't use it.
+func (h *handle) forget() { h.Conn.Conn = nil }
 
 // ResetSession is called by database/sql before it uses an idle connection.
 func (h *handle) ResetSession(ctx context.Context) error {

@@ -126,6 +126,7 @@ func (s *server) share(h *handle, now time.Duration) bool {
 		return false // can't change hands, so the waiter has to dial
 	}
 	h.state.Store(handleDead)
+	h.forget()
 	s.count.handed++
 	s.deliverLocked(d, delivery{handle: s.rehandleLocked(h)})
 	s.balanceLocked(d)
