@@ -63,7 +63,7 @@ func (c *cache) sweep() {
 			if !ok || c.now-e.used < c.idle {
 				break // the rest was used later
 			}
-			if e.refs > 0 || e.turns > 0 { // in use now, maybe for long; the rest must not wait for it
+			if e.refs > 0 || e.transient { // in use now, maybe for long; the rest must not wait for it
 				e.used = c.now
 				c.lru.Get(id) // to the young end
 				continue

@@ -28,7 +28,7 @@ func (c *cache) excessLocked() int {
 func (c *cache) trimLocked() (victims []*entry) {
 	for tries := c.lru.Len(); c.excessLocked() > 0 && tries > 0; tries-- {
 		id, e, _ := c.lru.GetOldest()
-		if e.refs > 0 || e.turns > 0 {
+		if e.refs > 0 || e.transient {
 			e.used = c.now
 			c.lru.Get(id) // to the young end
 			continue

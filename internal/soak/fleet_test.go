@@ -139,12 +139,11 @@ func (f *fleet) open(t testing.TB, limits tenancy.Limits, change ...func(*tenanc
 	for _, c := range change {
 		c(&cfg)
 	}
-	// gorm.Open asks nothing of a database whose dialector has a pool, and no
-	// test here has a main model.
-	main, err := pgx.ParseConfig(f.clusters[0].DSN("postgres"))
+	// No test here has a main model, so there is no main database.
+	main, err := pgx.ParseConfig("postgres://nobody@127.0.0.1:1/none?sslmode=disable")
 	require.NoError(t, err)
 	a.mainDB = stdlib.OpenDB(*main)
-	a.db, err = gorm.Open(postgres.New(postgres.Config{Conn: a.mainDB}), &gorm.Config{Logger: logger.Discard})
+	a.db, err = gorm.Open(postgres.New(postgres.Config{Conn: a.mainDB}), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
 	require.NoError(t, err)
 	a.plugin = tenancy.New(cfg)
 	require.NoError(t, a.db.Use(a.plugin))
