@@ -1,0 +1,137 @@
+package tenancy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/glebarez/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/tenancysqlite"
+	"github.com/gorm-tenancy/tenancy/tenant"
+)
+
+// exampleDB opens a main database and the tenants, each with one invoice.
+func exampleDB(limits tenancy.Limits, ids ...string) (db *gorm.DB, done func()) {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "tenancy-")
+	must(err)
+	tenants := tenancy.Static{}
+	for _, id := range ids {
+		path := filepath.Join(dir, id+".db")
+		must(tenancysqlite.Create(ctx, path))
+		tenants[id] = tenancy.Database{DSN: tenancysqlite.DSN(path), Server: "files"}
+	}
+	db, err = gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
+	must(err)
+	plugin := tenancy.New(tenancy.Config{Resolver: tenants, Engine: tenancysqlite.Engine{}, Pools: limits})
+	must(db.Use(plugin))
+	for _, id := range ids {
+		tx := db.WithContext(tenant.Ctx(ctx, id))
+		must(tx.AutoMigrate(&Invoice{}))
+		must(tx.Create(&Invoice{Cents: 100 * len(id)}).Error)
+		must(plugin.Drain(ctx, id))
+	}
+	return db, func() {
+		must(plugin.Close(ctx))
+		main, err := db.DB()
+		must(err)
+		must(main.Close())
+		must(os.RemoveAll(dir))
+	}
+}
+
+type Invoice struct {
+	ID    uint
+	Cents int
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// A report over all tenants, four at a time. It pushes no tenant out that is in
+// use, and goes on past those that fail.
+func ExampleEach() {
+	db, done := exampleDB(tenancy.Limits{}, "acme", "bravo", "charlie")
+	defer done()
+
+	sums := make(chan int, 10)
+	err := tenancy.Each(context.Background(), db, ids("acme", "bravo", "charlie", "nobody"),
+		tenancy.EachOptions{Parallel: 4},
+		func(ctx context.Context, id string, db *gorm.DB) error {
+			var sum int
+			if err := db.Model(&Invoice{}).Select("sum(cents)").Scan(&sum).Error; err != nil {
+				return err
+			}
+			sums <- sum
+			return nil
+		})
+	close(sums)
+	total := 0
+	for sum := range sums {
+		total += sum
+	}
+	fmt.Println(total, "cents")
+
+	var each *tenancy.EachError
+	if errors.As(err, &each) {
+		fmt.Println(slices.Sorted(slices.Values(each.Done)))
+		for _, f := range each.Failed {
+			fmt.Println(f.Tenant, errors.Is(f.Err, tenancy.ErrTenantNotFound))
+		}
+	}
+	// Output:
+	// 1600 cents
+	// [acme bravo charlie]
+	// nobody true
+}
+
+// One connection for two tenants: the second is told in time what is full.
+func ExampleLimits() {
+	db, done := exampleDB(tenancy.Limits{
+		MaxConnsPerServer: 1,
+		AcquireTimeout:    50 * time.Millisecond,
+	}, "acme", "bravo")
+	defer done()
+	ctx := context.Background()
+
+	tx := db.WithContext(tenant.Ctx(ctx, "acme")).Begin() // holds the connection
+	must(tx.Error)
+	var invoice Invoice
+	err := db.WithContext(tenant.Ctx(ctx, "bravo")).First(&invoice).Error
+	fmt.Println(errors.Is(err, tenancy.ErrPoolExhausted))
+
+	must(tx.Rollback().Error)
+	err = db.WithContext(tenant.Ctx(ctx, "bravo")).First(&invoice).Error // acme's is closed for it
+	fmt.Println(invoice.Cents, err)
+	// Output:
+	// true
+	// 500 <nil>
+}
+
+// What a metrics endpoint would show of each server.
+func ExamplePlugin_Stats() {
+	db, done := exampleDB(tenancy.Limits{}, "acme", "bravo")
+	defer done()
+	for _, id := range []string{"acme", "bravo"} {
+		must(db.WithContext(tenant.Ctx(context.Background(), id)).First(&Invoice{}).Error)
+	}
+
+	plugin, _ := tenancy.From(db)
+	for _, s := range plugin.Stats().Servers {
+		fmt.Printf("%s: %d of %d connections, %d idle, %d callers wait, down: %t\n",
+			s.Server, s.Conns, s.MaxConns, s.Idle, s.Waiting, s.Down)
+	}
+	// Output:
+	// files: 2 of 256 connections, 2 idle, 0 callers wait, down: false
+}
