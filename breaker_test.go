@@ -1,0 +1,265 @@
+package tenancy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBreaker(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 20, MaxConnsPerTenant: 1}, func(t *testing.T, l *lab) {
+		var down sync.Mutex // locked while the server is away
+		l.dial = func(context.Context, string) error {
+			if !down.TryLock() {
+				return errLabDown
+			}
+			down.Unlock()
+			return nil
+		}
+		well := l.pool("well", 1)
+		require.NoError(t, exec(well))
+		down.Lock()
+		a := l.pool("a", 1)
+		for range breakAfter {
+			require.ErrorIs(t, exec(a), errLabDown)
+		}
+		require.True(t, a.dialer.server.stats().Down)
+		dials := l.dialled()
+		began := time.Now()
+		b := l.pool("b", 1) // a fresh pool does not start from scratch
+		for range 100 {
+			err := exec(b)
+			require.ErrorIs(t, err, ErrUnavailable)
+			require.ErrorIs(t, err, errLabDown)
+			require.ErrorContains(t, err, "server db1:5432 could not be reached 5 times in a row")
+		}
+		require.Zero(t, time.Since(began))
+		require.Equal(t, dials, l.dialled())
+		require.NoError(t, exec(well), "what is connected stays in use")
+		require.Len(t, l.of(EventServerDown), 1)
+
+		for range 100 { // somebody wants it all the time
+			time.Sleep(100 * time.Millisecond)
+			require.Error(t, exec(b))
+		}
+		probes := l.dialled() - dials
+		require.Greater(t, probes, 9)
+		require.Less(t, probes, 15)
+
+		down.Unlock()
+		began = time.Now()
+		for exec(b) != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, time.Since(began), lastProbe+50*time.Millisecond)
+		require.NoError(t, exec(a))
+		require.False(t, a.dialer.server.stats().Down)
+		require.EqualValues(t, 1, a.dialer.server.stats().Trips)
+		require.Len(t, l.of(EventServerUp), 1)
+	})
+}
+
+// A server that says nothing: connects time out whatever the patience of the
+// callers, and who waits fails when the breaker opens.
+func TestBreakerOfASilentServer(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 6, ConnectTimeout: 5 * time.Second}, func(t *testing.T, l *lab) {
+		thawed := make(chan struct{})
+		l.dial = func(ctx context.Context, _ string) error {
+			select {
+			case <-thawed:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		began := time.Now()
+		for i := range 6 {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			require.ErrorIs(t, l.pool(fmt.Sprint(i), 1).db.PingContext(ctx), context.DeadlineExceeded)
+			cancel()
+		}
+		queued := later(t.Context(), l.pool("queued", 1))
+		err := (<-queued).err
+		require.ErrorIs(t, err, ErrUnavailable)
+		require.InDelta(t, 5.5, time.Since(began).Seconds(), 0.2, "when five have timed out, and not a timeout later")
+		require.True(t, l.join("db1:5432").stats().Down)
+		l.join("db1:5432").pools -= 2
+
+		// Probes that hang don't keep later ones from finding it alive.
+		probe := l.pool("probe", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		time.Sleep(time.Second)
+		require.ErrorIs(t, probe.db.PingContext(ctx), context.DeadlineExceeded)
+		close(thawed)
+		time.Sleep(time.Second)
+		require.NoError(t, exec(l.pool("later", 1)))
+	})
+}
+
+// Faults that say nothing of the server don't open its breaker.
+func TestFaultsOfOneTenant(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 4}, func(t *testing.T, l *lab) {
+		l.dial = func(_ context.Context, tenant string) error {
+			if tenant == "dropped" {
+				time.Sleep(time.Second)
+				return errLabMissing
+			}
+			return nil
+		}
+		p := l.pool("dropped", 2)
+		var waiting []<-chan outcome
+		for range 50 {
+			waiting = append(waiting, later(t.Context(), p))
+		}
+		began := time.Now()
+		for _, w := range waiting {
+			got := <-w
+			require.ErrorIs(t, got.err, ErrUnavailable)
+			require.ErrorIs(t, got.err, errLabMissing)
+		}
+		require.Equal(t, time.Second, time.Since(began), "one answer is enough for all")
+		for range 100 {
+			require.ErrorIs(t, exec(p), errLabMissing)
+		}
+		require.Equal(t, time.Second, time.Since(began), "and is remembered")
+		synctest.Wait()
+		require.LessOrEqual(t, l.dialled(), 2)
+		require.NoError(t, exec(l.pool("other", 1)))
+		time.Sleep(5 * time.Second)
+		l.dial = nil
+		require.NoError(t, exec(p), "but not for long")
+		require.False(t, p.dialer.server.stats().Down)
+	})
+}
+
+// A server without a connection left is tried again, for a while.
+func TestSaturation(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		left := 5
+		l.dial = func(context.Context, string) error {
+			if left--; left >= 0 {
+				return errLabFull
+			}
+			return nil
+		}
+		p := l.pool("a", 1)
+		began := time.Now()
+		require.NoError(t, exec(p))
+		require.Less(t, time.Since(began), time.Second)
+		require.EqualValues(t, 5, p.dialer.server.stats().Saturated)
+
+		left = 1 << 30
+		q := l.pool("b", 1)
+		began = time.Now()
+		for range 2 * breakAfter {
+			err := exec(q)
+			require.ErrorIs(t, err, ErrPoolExhausted)
+			require.ErrorIs(t, err, errLabFull)
+			require.ErrorContains(t, err, "no connection left")
+		}
+		require.InDelta(t, (2 * breakAfter * saturationPatience).Seconds(), time.Since(began).Seconds(), 2)
+		require.False(t, q.dialer.server.stats().Down)
+	})
+}
+
+// Databases whose server is not known share a budget, but one that is down says
+// nothing of the others.
+func TestUnknownServersHaveNoBreaker(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 1, Servers: map[string]int{"big": 7}}, func(t *testing.T, l *lab) {
+		l.dial = func(_ context.Context, tenant string) error {
+			if tenant == "down" {
+				return errLabDown
+			}
+			return nil
+		}
+		pool := func(tenant string) *pool {
+			p := newPool(tenant, &labConnector{l, tenant}, labEngine{}, l.join(""), Database{}, l.limits)
+			l.pools = append(l.pools, p)
+			return p
+		}
+		down := pool("down")
+		for range 3 * breakAfter {
+			require.ErrorIs(t, exec(down), errLabDown)
+		}
+		require.NoError(t, exec(pool("up")))
+		require.Equal(t, 1, down.dialer.server.stats().MaxConns)
+		require.Equal(t, 7, l.join("big").stats().MaxConns)
+		l.join("big").pools -= 2
+	})
+}
+
+func TestFewServersAreRemembered(t *testing.T) {
+	l := newLab(t, Limits{})
+	kept := l.join("kept")
+	down := l.join("down")
+	down.pools, down.breaker.open = 0, true
+	for i := range 5 * manyServers {
+		l.join(fmt.Sprint(i)).pools--
+		require.LessOrEqual(t, len(l.m), manyServers)
+	}
+	require.Same(t, kept, l.m["kept"])
+	require.Same(t, down, l.m["down"])
+}
+
+// A server that is full must not look like one that is down, also where the
+// connect's own deadline comes before the patience with a full server.
+func TestSaturationWithAShortConnectTimeout(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerTenant: 1, ConnectTimeout: time.Second}, func(t *testing.T, l *lab) {
+		l.dial = func(context.Context, string) error { return errLabFull }
+		for i := range 8 {
+			err := exec(l.pool(fmt.Sprint(i), 1))
+			require.ErrorIs(t, err, ErrPoolExhausted, "%v", err)
+		}
+		require.Empty(t, l.of(EventServerDown))
+	})
+}
+
+// One tenant whose connects hang, a database that is being cloned for instance,
+// must not cut off the others.
+func TestOneTenantsHangIsNotTheServers(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 20, ConnectTimeout: time.Second}, func(t *testing.T, l *lab) {
+		l.dial = func(ctx context.Context, tenant string) error {
+			if tenant == "hangs" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		bad := l.pool("hangs", 8)
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		for range 8 {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = exec(bad)
+						time.Sleep(5 * time.Millisecond)
+					}
+				}
+			}()
+		}
+		time.Sleep(1500 * time.Millisecond)
+		failed := 0
+		for i := range 20 {
+			if err := exec(l.pool(fmt.Sprint(i), 1)); err != nil {
+				failed++
+			}
+			time.Sleep(time.Second)
+		}
+		close(stop)
+		for range 8 {
+			<-done
+		}
+		require.Zero(t, failed, "of 20 healthy tenants; the breaker tripped %d times", bad.dialer.server.count.tripped)
+	})
+}
