@@ -49,8 +49,10 @@ type Event struct {
 	Took   time.Duration // how long it took
 }
 
-// Observer is told of events, for logs and metrics. Observe is called without
-// any lock held, from the goroutine that met the event, so it must not block.
+// Observer is told of events, for logs and metrics. Observe is called from the
+// goroutine that met the event, so it must not block. No lock of this package is
+// held, so it may ask for [Plugin.Stats]; but a connection may be on its way back
+// to its pool, so it must not run statements.
 type Observer interface {
 	Observe(Event)
 }
