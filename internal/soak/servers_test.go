@@ -36,7 +36,8 @@ type side struct {
 	*app
 	cluster      *pgtest.Cluster
 	tenants      []*customer
-	hurt         atomic.Bool // callers that come now may fail
+	time         time.Duration // that the app gives a statement
+	hurt         atomic.Bool   // callers that come now may fail
 	outages      atomic.Int64
 	done, failed atomic.Int64 // pieces of work
 }
@@ -57,7 +58,10 @@ func TestServers(t *testing.T) {
 	var sides []*side
 	var wg sync.WaitGroup
 	for i, cluster := range f.clusters {
-		s := &side{app: a, cluster: cluster, tenants: f.tenants[i*tenants : (i+1)*tenants]}
+		s := &side{app: a, cluster: cluster, tenants: f.tenants[i*tenants : (i+1)*tenants], time: statementTime}
+		if i == 0 {
+			s.time = patience // it is never broken
+		}
 		sides = append(sides, s)
 		for range workers {
 			wg.Go(func() { s.work(ctx) })
@@ -101,13 +105,14 @@ func (s *side) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		c := s.tenants[rand.IntN(len(s.tenants))]
 		hurt, outages := s.hurt.Load(), s.outages.Load()
-		one, cancel := context.WithTimeout(ctx, statementTime)
+		// The end of the test cancels nothing: of a write that is cancelled
+		// nobody knows whether it was committed.
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.time)
 		err := s.app.work(one, c)
 		cancel()
 		switch {
 		case err == nil:
 			s.done.Add(1)
-		case ctx.Err() != nil:
 		case (hurt || outages != s.outages.Load()) && outage(err):
 			if s.failed.Add(1)%100 == 0 {
 				// They fail fast, and other callers need the processor.

@@ -63,7 +63,7 @@ func (f *fleet) oneTenant(t *testing.T) {
 			return static.Resolve(ctx, id)
 		})
 	})
-	s := &side{app: a, cluster: cluster, tenants: f.tenants[:others]}
+	s := &side{app: a, cluster: cluster, tenants: f.tenants[:others], time: patience}
 	working, stop := context.WithCancel(context.Background())
 	defer stop()
 	var wg sync.WaitGroup
