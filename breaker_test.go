@@ -2,6 +2,8 @@ package tenancy
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"sync"
 	"testing"
@@ -261,5 +263,32 @@ func TestOneTenantsHangIsNotTheServers(t *testing.T) {
 			<-done
 		}
 		require.Zero(t, failed, "of 20 healthy tenants; the breaker tripped %d times", bad.dialer.server.count.tripped)
+	})
+}
+
+// A server that hangs while all of its budget is taken: there is no connection
+// left to try it with, and none comes back.
+func TestBreakerWhenNothingIsLeftToTry(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 2, AcquireTimeout: time.Minute}, func(t *testing.T, l *lab) {
+		a, b, c := l.pool("a", 1), l.pool("b", 1), l.pool("c", 1)
+		one, two := hold(t, a), hold(t, b)
+		l.hangUp = make(chan struct{})
+		require.NoError(t, one.Raw(func(any) error { return nil }))
+		for _, held := range []*sql.Conn{one, two} { // as after a cancelled statement
+			require.Error(t, held.Raw(func(any) error { return driver.ErrBadConn }))
+		}
+		time.Sleep(time.Minute)
+		require.False(t, a.dialer.server.stats().Down, "nobody wants it")
+		began := time.Now()
+		_, err := c.db.ExecContext(t.Context(), "x")
+		require.ErrorIs(t, err, ErrUnavailable)
+		require.ErrorIs(t, err, errHangUp)
+		require.LessOrEqual(t, time.Since(began), 3*hangUpTime)
+		require.True(t, a.dialer.server.stats().Down)
+
+		close(l.hangUp)
+		time.Sleep(lastProbe)
+		require.NoError(t, exec(c))
+		require.False(t, a.dialer.server.stats().Down)
 	})
 }

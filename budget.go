@@ -238,7 +238,7 @@ func (s *server) waitedLocked(d *dialer, w *waiter, err error) {
 	took := s.clock() - w.since
 	s.count.waited += took
 	d.waited += took
-	if errors.Is(err, ErrPoolExhausted) {
+	if errors.Is(err, ErrPoolExhausted) && !errors.Is(err, context.Canceled) {
 		s.count.exhausted++
 		d.exhausted++
 	}

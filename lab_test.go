@@ -20,6 +20,7 @@ type lab struct {
 	t      testing.TB
 	limits Limits
 	dial   func(ctx context.Context, tenant string) error
+	hangUp chan struct{} // if set, closed connections are gone when it is closed
 
 	mu     sync.Mutex
 	pools  []*pool
@@ -27,8 +28,6 @@ type lab struct {
 	all    int
 	peak   int
 	dials  int
-	closed int
-	prep   bool // a connection was used by two at once
 	events []Event
 }
 
@@ -208,6 +207,9 @@ func (c *labConn) Close() error {
 	defer c.use()()
 	go func() {
 		time.Sleep(time.Millisecond) // it takes a while until it is gone
+		if c.c.l.hangUp != nil {
+			<-c.c.l.hangUp
+		}
 		c.c.less()
 		c.permit.Release()
 		c.permit.Release()

@@ -106,7 +106,8 @@ type ServerStats struct {
 	// Waiting is the number of callers that wait for a connection now.
 	Waiting int
 	// Waits counts the callers that had to wait, and WaitTime is the sum of
-	// their waits; Exhausted counts those who waited in vain.
+	// their waits; Exhausted counts those who waited in vain, but for callers
+	// that were cancelled.
 	Waits, Exhausted uint64
 	WaitTime         time.Duration
 	// Dials counts attempts to connect, and DialsFailed those that failed.
