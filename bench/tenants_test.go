@@ -166,7 +166,7 @@ func weigh(b *testing.B, static tenancy.Static, engine tenancy.Engine, idle time
 		return func() (keep any, drop func()) {
 			plugin := tenancy.New(tenancy.Config{
 				Resolver: static, Engine: engine,
-				Pools: tenancy.Limits{MaxPools: len(static), ConnMaxIdleTime: idle},
+				Pools: tenancy.Limits{MaxPools: len(static), MaxConnsPerServer: len(static), ConnMaxIdleTime: idle},
 			})
 			if err := db.Use(plugin); err != nil {
 				b.Fatal(err)
