@@ -1,6 +1,10 @@
 package tenancy
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 const (
 	// breakAfter is how many attempts to connect must fail in a row.
@@ -10,6 +14,8 @@ const (
 	// back is noticed.
 	firstProbe = 100 * time.Millisecond
 	lastProbe  = time.Second
+	// How long a server may take to hang up. Mostly it takes milliseconds.
+	hangUpTime = time.Second
 )
 
 // breaker keeps callers from a server that can't be reached: once it is open,
@@ -70,4 +76,64 @@ func (b *breaker) succeeded() (closed bool) {
 	closed = b.open
 	*b = breaker{}
 	return closed
+}
+
+// answeredLocked notes that the server has answered a connect, be it with a
+// refusal: it is not down.
+func (s *server) answeredLocked() {
+	s.answered = s.clock()
+	if s.breaker.succeeded() {
+		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
+	}
+}
+
+// blameLocked notes a failure that may be the server's. When connects of one
+// tenant only are slow, it may be that tenant's database: it is being copied, or
+// dropped.
+func (s *server) blameLocked(d *dialer, err error, slow bool) {
+	if s.name == "" {
+		return
+	}
+	if s.breaker.failed(d.tenant, slow && s.pools > 1, err, s.clock()) {
+		s.count.tripped++
+		s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
+	}
+	if s.breaker.open {
+		for d := range s.callers {
+			s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
+		}
+	}
+}
+
+var errHangUp = errors.New("the server does not hang up connections that were closed, and no other is left to try")
+
+// awaitHangUp watches l, which was closed. A server that is silent while its
+// whole budget is taken can't be told by a connect, as there is none; and a
+// cancelled statement's connection stays for as long as pgx waits for the
+// server, up to 15 seconds. So each that is late counts like a connect that
+// failed, but only if somebody waits and there is no room to try.
+func (s *server) awaitHangUp(l *link) {
+	s.mu.Lock()
+	defer s.unlock()
+	if l.gone || l.hangUp != nil {
+		return
+	}
+	l.hangUp = time.AfterFunc(hangUpTime, func() {
+		s.mu.Lock()
+		defer s.unlock()
+		if l.gone {
+			return
+		}
+		if s.used >= s.size && s.tickets.Len() > 0 {
+			s.blameLocked(l.dialer, errHangUp, true)
+		}
+		l.hangUp.Reset(hangUpTime)
+	})
+}
+
+// downLocked is the error of d's callers while the breaker is open.
+func (s *server) downLocked(d *dialer) error {
+	return &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: s.breaker.last,
+		Detail: fmt.Sprintf("server %s could not be reached %d times in a row", s.name, s.breaker.failures),
+		Hint:   "it is tried again every second; look after the server"}
 }

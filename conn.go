@@ -122,6 +122,9 @@ const aliveTime = time.Second
 // database/sql looks for a new connection when several idle ones were bad, and
 // gives up if that one is too.
 func (h *handle) alive(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true // nothing will be sent
+	}
 	ctx, cancel := context.WithTimeout(ctx, aliveTime)
 	defer cancel()
 	return h.Conn.Ping(ctx) == nil

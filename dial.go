@@ -22,8 +22,6 @@ const (
 	// A database that refused is not asked again for this long, and up to
 	// two and a half times as long.
 	refusalTime = 2 * time.Second
-	// How long a server may take to hang up. Mostly it takes milliseconds.
-	hangUpTime = time.Second
 )
 
 // dialer is the driver.Connector of one tenant's sql.DB, and the tenant's share
@@ -226,15 +224,6 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	return true
 }
 
-// answeredLocked notes that the server has answered a connect, be it with a
-// refusal: it is not down.
-func (s *server) answeredLocked() {
-	s.answered = s.clock()
-	if s.breaker.succeeded() {
-		s.events = append(s.events, Event{Kind: EventServerUp, Server: s.name})
-	}
-}
-
 // dialFailed ends the wait of whom the failure concerns.
 func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration) {
 	s.mu.Lock()
@@ -285,50 +274,6 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 func (s *server) refuseLocked(d *dialer, err error, how time.Duration) {
 	d.refusal, d.refusedTill = err, s.clock()+how
 	s.failLocked(d, func(*dialer) error { return err })
-}
-
-// blameLocked notes a failure that may be the server's. When connects of one
-// tenant only are slow, it may be that tenant's database: it is being copied, or
-// dropped.
-func (s *server) blameLocked(d *dialer, err error, slow bool) {
-	if s.name == "" {
-		return
-	}
-	if s.breaker.failed(d.tenant, slow && s.pools > 1, err, s.clock()) {
-		s.count.tripped++
-		s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
-	}
-	if s.breaker.open {
-		for d := range s.callers {
-			s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
-		}
-	}
-}
-
-var errHangUp = errors.New("the server does not hang up connections that were closed, and no other is left to try")
-
-// awaitHangUp watches l, which was closed. A server that is silent while its
-// whole budget is taken can't be told by a connect, as there is none; and a
-// cancelled statement's connection stays for as long as pgx waits for the
-// server, up to 15 seconds. So each that is late counts like a connect that
-// failed, but only if somebody waits and there is no room to try.
-func (s *server) awaitHangUp(l *link) {
-	s.mu.Lock()
-	defer s.unlock()
-	if l.gone || l.hangUp != nil {
-		return
-	}
-	l.hangUp = time.AfterFunc(hangUpTime, func() {
-		s.mu.Lock()
-		defer s.unlock()
-		if l.gone {
-			return
-		}
-		if s.used >= s.size && s.tickets.Len() > 0 {
-			s.blameLocked(l.dialer, errHangUp, true)
-		}
-		l.hangUp.Reset(hangUpTime)
-	})
 }
 
 func (s *server) failFirstLocked(d *dialer, err error) {
