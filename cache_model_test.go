@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -12,12 +13,18 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestCacheAccounts drives a cache with leases and turns at random, and
-// counts everything again after every step.
-func TestCacheAccounts(t *testing.T) {
+// TestCacheInvariants drives a cache with leases and turns at random. After every
+// step it checks the invariants I1, I2, I3 and I11 of the design, and counts
+// everything again.
+func TestCacheInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
-			m := &turnModel{c: newCacheTest(t, Limits{MaxPools: rapid.IntRange(1, 4).Draw(rt, "max"), IdleTimeout: 10 * time.Minute})}
+			m := &cacheModel{c: newCacheTest(t, Limits{MaxPools: rapid.IntRange(1, 4).Draw(rt, "max"), IdleTimeout: 10 * time.Minute})}
+			m.c.o.fail = func(format string, args ...any) {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.faults = append(m.faults, fmt.Sprintf(format, args...))
+			}
 			m.c.o.before = func(context.Context, string) error {
 				answer := make(chan error, 1)
 				m.mu.Lock()
@@ -57,7 +64,8 @@ func TestCacheAccounts(t *testing.T) {
 				"advance": func(rt *rapid.T) {
 					time.Sleep(time.Duration(rapid.IntRange(1, 700).Draw(rt, "seconds")) * time.Second)
 				},
-				"": m.check,
+				"news": func(*rapid.T) { m.c.recheckAll() },
+				"":     m.check,
 			})
 		})
 	})
@@ -65,9 +73,10 @@ func TestCacheAccounts(t *testing.T) {
 
 var modelIDs = []string{"a", "b", "c", "d", "e", "f"}
 
-type turnModel struct {
+type cacheModel struct {
 	c       *cacheTest
 	mu      sync.Mutex
+	faults  []string
 	opening []chan error
 	pending []pendingLease
 	held    []heldLease
@@ -84,7 +93,7 @@ type heldLease struct {
 	turn bool
 }
 
-func (m *turnModel) want(rt *rapid.T, sweep, turn bool) {
+func (m *cacheModel) want(rt *rapid.T, sweep, turn bool) {
 	id := rapid.SampledFrom(modelIDs).Draw(rt, "id")
 	ctx, cancel := context.WithCancel(context.Background())
 	out := make(chan result, 1)
@@ -100,7 +109,7 @@ func (m *turnModel) want(rt *rapid.T, sweep, turn bool) {
 	m.pending = append(m.pending, pendingLease{out, cancel, turn})
 }
 
-func (m *turnModel) give(h heldLease) {
+func (m *cacheModel) give(h heldLease) {
 	if h.turn {
 		m.c.endTurn(h.e)
 	} else {
@@ -108,7 +117,7 @@ func (m *turnModel) give(h heldLease) {
 	}
 }
 
-func (m *turnModel) back(rt *rapid.T) {
+func (m *cacheModel) back(rt *rapid.T) {
 	if len(m.held) == 0 {
 		return
 	}
@@ -118,7 +127,7 @@ func (m *turnModel) back(rt *rapid.T) {
 	m.give(h)
 }
 
-func (m *turnModel) answer(rt *rapid.T) {
+func (m *cacheModel) answer(rt *rapid.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.opening) == 0 {
@@ -133,7 +142,7 @@ func (m *turnModel) answer(rt *rapid.T) {
 	m.opening = slices.Delete(m.opening, i, i+1)
 }
 
-func (m *turnModel) settle() {
+func (m *cacheModel) settle() {
 	synctest.Wait()
 	m.pending = slices.DeleteFunc(m.pending, func(w pendingLease) bool {
 		select {
@@ -149,15 +158,19 @@ func (m *turnModel) settle() {
 	})
 }
 
-func (m *turnModel) check(rt *rapid.T) {
+func (m *cacheModel) check(rt *rapid.T) {
 	m.settle()
 	m.mu.Lock()
-	opening := len(m.opening)
+	faults, opening := m.faults, len(m.opening)
 	m.mu.Unlock()
+	if len(faults) > 0 {
+		rt.Fatalf("%v", faults)
+	}
 	c := m.c.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pools, leased, refs, turns := 0, 0, 0, 0
+	pools, leased, refs, turns, open := 0, 0, 0, 0, 0
+	current := map[string]*entry{}
 	for e := range c.live {
 		refs += e.refs
 		turns += e.turns
@@ -167,7 +180,20 @@ func (m *turnModel) check(rt *rapid.T) {
 		if e.retired && e.refs == 0 {
 			rt.Fatalf("%s is retired and unused, but still there", e.id)
 		}
-		if !e.opened || e.retired {
+		if e.pool != nil && !e.pool.(*fakePool).isRetired() {
+			open++
+		}
+		if e.retired {
+			continue
+		}
+		if current[e.id] != nil {
+			rt.Fatalf("%s has two current entries", e.id)
+		}
+		current[e.id] = e
+		if in, ok := c.lru.Peek(e.id); !ok || in != e {
+			rt.Fatalf("the current entry of %s is not in the map", e.id)
+		}
+		if !e.opened {
 			continue
 		}
 		if e.transient {
@@ -184,10 +210,30 @@ func (m *turnModel) check(rt *rapid.T) {
 	if pools != c.pools || leased != c.leased {
 		rt.Fatalf("%d pools, counted %d; %d leased, counted %d", pools, c.pools, leased, c.leased)
 	}
+	if c.lru.Len() != len(current) {
+		rt.Fatalf("the map has %d entries, %d are live", c.lru.Len(), len(current))
+	}
+	retired := 0
+	for _, p := range m.c.o.pools {
+		if p.isRetired() {
+			retired++
+		}
+	}
+	if len(m.c.o.pools) != retired+open {
+		rt.Fatalf("%d pools were opened, %d retired, %d are live", len(m.c.o.pools), retired, open)
+	}
+	for place, e := range c.byPlace {
+		if e.retired {
+			rt.Fatalf("%v is kept for %s, which is retired", place, e.id)
+		}
+	}
 	want, wantTurns := len(m.pending)+opening, 0
 	for _, h := range m.held {
 		if !h.turn {
 			want++
+			if h.e.pool.(*fakePool).isRetired() {
+				rt.Fatalf("the pool of %s is retired but leased", h.e.id)
+			}
 		} else if _, ok := c.live[h.e]; ok { // else it was retired under its turn
 			wantTurns++
 		}
@@ -200,7 +246,7 @@ func (m *turnModel) check(rt *rapid.T) {
 	}
 }
 
-func (m *turnModel) end(rt *rapid.T) {
+func (m *cacheModel) end(rt *rapid.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- m.c.close(context.Background()) }()
 	for range 100 {
