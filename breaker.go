@@ -23,25 +23,43 @@ const (
 // one caller in each pause is let through to try. It knows connects only: what
 // is connected stays in use. Times are those of server.clock.
 //
+// As long as the failures are of one tenant alone, they may be that tenant's own
+// fault (its TLS, a database that is being copied), and the breaker is open for
+// that tenant alone.
+//
 // It belongs to a server, not to a pool, so that a tenant whose pool is opened
 // anew does not start from scratch. Guarded by server.mu.
 type breaker struct {
 	failures int // in a row
 	open     bool
+	first    string // the tenant whose connect failed first
+	latest   string // and the one whose connect failed last
+	several  bool   // others than first have failed too
+	told     bool   // that the server is down
 	probeAt  time.Duration
 	pause    time.Duration
-	last     error  // the latest failure
-	first    string // the tenant whose connect failed first
-	sure     bool   // these failures are not of one tenant alone
+	last     error // of latest
 }
 
-// allow reports whether a connect may be tried now. Who is dialling already
-// lets others go first.
-func (b *breaker) allow(now time.Duration, dialling bool) bool {
-	if !b.open {
+// concerns reports whether the breaker is open for tenant.
+func (b *breaker) concerns(tenant string) bool {
+	return b.open && (b.several || tenant == b.first)
+}
+
+// allow reports whether tenant may try to connect now. Who is dialling already,
+// or has failed last, lets others go first.
+func (b *breaker) allow(tenant string, dialling bool, now time.Duration) bool {
+	if !b.concerns(tenant) {
 		return true
 	}
-	if now < b.probeAt || dialling && now < b.probeAt+lastProbe {
+	from := b.probeAt
+	switch {
+	case dialling:
+		from += lastProbe
+	case tenant == b.latest:
+		from += firstProbe
+	}
+	if now < from {
 		return false
 	}
 	// By the clock and not by the outcome: a probe that hangs must not keep
@@ -51,31 +69,27 @@ func (b *breaker) allow(now time.Duration, dialling bool) bool {
 	return true
 }
 
-// failed notes a failed connect of tenant, and reports whether that opened the
-// breaker. If doubtful, it may be the tenant's own fault: others must have
-// failed too.
-func (b *breaker) failed(tenant string, doubtful bool, err error, now time.Duration) (opened bool) {
+// failed notes a failed connect of tenant.
+func (b *breaker) failed(tenant string, err error, now time.Duration) {
 	if b.failures == 0 {
 		b.first = tenant
 	}
-	b.sure = b.sure || !doubtful || b.first != tenant
 	b.failures++
-	b.last = err
-	if b.open || b.failures < breakAfter || !b.sure {
-		return false
+	b.several = b.several || tenant != b.first
+	b.latest, b.last = tenant, err
+	if !b.open && b.failures >= breakAfter {
+		b.open = true
+		b.pause = firstProbe
+		b.probeAt = now + b.pause
 	}
-	b.open = true
-	b.pause = firstProbe
-	b.probeAt = now + b.pause
-	return true
 }
 
-// succeeded notes a connect that the server answered, and reports whether that
-// closed the breaker.
-func (b *breaker) succeeded() (closed bool) {
-	closed = b.open
+// succeeded notes a connect that the server answered. It reports whether the
+// server was said to be down.
+func (b *breaker) succeeded() (wasDown bool) {
+	wasDown = b.told
 	*b = breaker{}
-	return closed
+	return wasDown
 }
 
 // answeredLocked notes that the server has answered a connect, be it with a
@@ -87,20 +101,21 @@ func (s *server) answeredLocked() {
 	}
 }
 
-// blameLocked notes a failure that may be the server's. When connects of one
-// tenant only are slow, it may be that tenant's database: it is being copied, or
-// dropped.
-func (s *server) blameLocked(d *dialer, err error, slow bool) {
+// blameLocked notes a failed connect of d that may be the server's fault, and
+// ends the wait of those for whom the breaker is open now.
+func (s *server) blameLocked(d *dialer, err error) {
 	if s.name == "" {
 		return
 	}
-	if s.breaker.failed(d.tenant, slow && s.pools > 1, err, s.clock()) {
+	s.breaker.failed(d.tenant, err, s.clock())
+	if s.breaker.open && (s.breaker.several || s.pools == 1) && !s.breaker.told {
+		s.breaker.told = true
 		s.count.tripped++
 		s.events = append(s.events, Event{Kind: EventServerDown, Server: s.name, Err: err})
 	}
-	if s.breaker.open {
-		for d := range s.callers {
-			s.failLocked(d, func(d *dialer) error { return s.downLocked(d) })
+	for d := range s.callers {
+		if s.breaker.concerns(d.tenant) && !d.waitsForOwn() {
+			s.failLocked(d, s.downLocked(d))
 		}
 	}
 }
@@ -125,15 +140,19 @@ func (s *server) awaitHangUp(l *link) {
 			return
 		}
 		if s.used >= s.size && s.tickets.Len() > 0 {
-			s.blameLocked(l.dialer, errHangUp, true)
+			s.blameLocked(l.dialer, errHangUp)
 		}
 		l.hangUp.Reset(hangUpTime)
 	})
 }
 
-// downLocked is the error of d's callers while the breaker is open.
+// downLocked is the error of d's callers while the breaker is open for them.
 func (s *server) downLocked(d *dialer) error {
+	what := "server %s could not be reached %d times in a row"
+	if !s.breaker.several {
+		what = "the tenant's connects to server %s failed %d times in a row"
+	}
 	return &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: s.breaker.last,
-		Detail: fmt.Sprintf("server %s could not be reached %d times in a row", s.name, s.breaker.failures),
+		Detail: fmt.Sprintf(what, s.name, s.breaker.failures),
 		Hint:   "it is tried again every second; look after the server"}
 }

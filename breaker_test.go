@@ -6,10 +6,12 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,15 +32,18 @@ func TestBreaker(t *testing.T) {
 		for range breakAfter {
 			require.ErrorIs(t, exec(a), errLabDown)
 		}
+		require.False(t, a.dialer.server.stats().Down, "it may be a's fault alone")
+		require.ErrorContains(t, exec(a), "the tenant's connects to server db1:5432 failed 5 times in a row")
+		b := l.pool("b", 1)
+		require.ErrorIs(t, exec(b), errLabDown)
 		require.True(t, a.dialer.server.stats().Down)
 		dials := l.dialled()
 		began := time.Now()
-		b := l.pool("b", 1) // a fresh pool does not start from scratch
 		for range 100 {
 			err := exec(b)
 			require.ErrorIs(t, err, ErrUnavailable)
 			require.ErrorIs(t, err, errLabDown)
-			require.ErrorContains(t, err, "server db1:5432 could not be reached 5 times in a row")
+			require.ErrorContains(t, err, "server db1:5432 could not be reached 6 times in a row")
 		}
 		require.Zero(t, time.Since(began))
 		require.Equal(t, dials, l.dialled())
@@ -290,5 +295,202 @@ func TestBreakerWhenNothingIsLeftToTry(t *testing.T) {
 		time.Sleep(lastProbe)
 		require.NoError(t, exec(c))
 		require.False(t, a.dialer.server.stats().Down)
+	})
+}
+
+// Who waits for a connection of its own tenant does not ask whether the server
+// can be reached.
+func TestOwnConnectionsWhileTheServerIsDown(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		a, b := l.pool("a", 1), l.pool("b", 1)
+		held := hold(t, a)
+		before := later(t.Context(), a)
+		time.Sleep(time.Millisecond)
+		l.dial = func(context.Context, string) error { return errLabDown }
+		for range 2 * breakAfter {
+			require.Error(t, exec(b))
+		}
+		require.Error(t, exec(l.pool("c", 1)))
+		after := later(t.Context(), a)
+		time.Sleep(time.Millisecond)
+		require.NoError(t, held.Close())
+		got := <-before
+		assert.NoError(t, got.err)
+		if got.err == nil {
+			require.NoError(t, got.conn.Close())
+		}
+		got = <-after
+		assert.NoError(t, got.err)
+		if got.err == nil {
+			require.NoError(t, got.conn.Close())
+		}
+	})
+}
+
+// Callers of a tenant that is at its limit can't dial, so they must not use up
+// the probes.
+func TestProbesOfATenantAtItsLimit(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		var down atomic.Bool
+		l.dial = func(context.Context, string) error {
+			if down.Load() {
+				return errLabDown
+			}
+			return nil
+		}
+		a, b := l.pool("a", 1), l.pool("b", 1)
+		held := hold(t, a) // a long transaction
+		defer held.Close()
+		down.Store(true)
+		for range breakAfter {
+			require.Error(t, exec(b))
+		}
+		require.Error(t, exec(l.pool("c", 1)))
+		require.True(t, a.dialer.server.stats().Down)
+		down.Store(false) // it was a blip
+		stop := make(chan struct{})
+		for range 50 {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(10 * time.Millisecond):
+						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+						_ = a.db.PingContext(ctx)
+						cancel()
+					}
+				}
+			}()
+		}
+		began := time.Now()
+		for exec(b) != nil && time.Since(began) < 10*time.Minute {
+			time.Sleep(97 * time.Millisecond)
+		}
+		close(stop)
+		require.Less(t, time.Since(began), 3*time.Second)
+		time.Sleep(time.Minute)
+	})
+}
+
+// One tenant whose connects fail, as an engine that has a bound of its own says it
+// (tenancypg: 5 s of 10 s), or at once (its TLS).
+func TestOneTenantsFailureIsNotTheServers(t *testing.T) {
+	for _, took := range []time.Duration{5 * time.Second, 0} {
+		t.Run(took.String(), func(t *testing.T) {
+			inLab(t, Limits{}, func(t *testing.T, l *lab) {
+				l.dial = func(_ context.Context, tenant string) error {
+					if tenant == "bad" {
+						time.Sleep(took)
+						return errLabDown
+					}
+					return nil
+				}
+				bad := l.pool("bad", 4)
+				stop := make(chan struct{})
+				for range 8 {
+					go func() {
+						for {
+							select {
+							case <-stop:
+								return
+							case <-time.After(50 * time.Millisecond):
+								_ = exec(bad)
+							}
+						}
+					}()
+				}
+				time.Sleep(11 * time.Second)
+				failed := 0
+				for i := range 15 {
+					if exec(l.pool(fmt.Sprint(i), 1)) != nil {
+						failed++
+					}
+					time.Sleep(20*time.Second + 37*time.Millisecond)
+				}
+				close(stop)
+				time.Sleep(time.Minute)
+				require.Zero(t, failed, "of 15; tripped %d times", bad.dialer.server.count.tripped)
+			})
+		})
+	}
+}
+
+// Nor may it take every probe, once the breaker is open for all: another
+// tenant's connect has failed by chance.
+func TestProbesOfATenantThatFails(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		var blip atomic.Bool
+		l.dial = func(_ context.Context, tenant string) error {
+			if tenant == "bad" || blip.Load() {
+				return errLabDown
+			}
+			return nil
+		}
+		bad := l.pool("bad", 4)
+		stop := make(chan struct{})
+		for range 8 {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(5 * time.Millisecond):
+						_ = exec(bad)
+					}
+				}
+			}()
+		}
+		time.Sleep(2 * time.Second)
+		blip.Store(true)
+		_ = exec(l.pool("unlucky", 1))
+		blip.Store(false)
+		b := l.pool("b", 1)
+		began := time.Now()
+		for exec(b) != nil && time.Since(began) < time.Minute {
+			time.Sleep(97 * time.Millisecond)
+		}
+		close(stop)
+		require.Less(t, time.Since(began), 3*time.Second)
+		time.Sleep(time.Second)
+	})
+}
+
+// A silent server of which only one tenant is used, though several are open.
+func TestSilentServerWithOneTenantInUse(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		l.dial = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		l.pool("asleep", 4)
+		a := l.pool("a", 4)
+		stop := make(chan struct{})
+		var fast, slow atomic.Int32
+		began := time.Now()
+		for range 20 {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(100 * time.Millisecond):
+						b := time.Now()
+						ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+						_ = a.db.PingContext(ctx)
+						cancel()
+						if time.Since(began) > time.Minute {
+							if time.Since(b) > time.Second {
+								slow.Add(1)
+							} else {
+								fast.Add(1)
+							}
+						}
+					}
+				}
+			}()
+		}
+		time.Sleep(10 * time.Minute)
+		close(stop)
+		time.Sleep(time.Minute)
+		require.Less(t, int(slow.Load()), 9*60*2, "about one a second tries")
+		require.Greater(t, fast.Load(), slow.Load())
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -206,7 +207,7 @@ func TestRefusedAfterDelivering(t *testing.T) {
 		held, other := hold(t, a), hold(t, b)
 		s := a.dialer.server
 		s.mu.Lock()
-		s.breaker = breaker{open: true, failures: breakAfter, pause: firstProbe}
+		s.breaker = breaker{open: true, several: true, failures: breakAfter, pause: firstProbe}
 		s.mu.Unlock()
 		probe := later(t.Context(), a) // the probe, which waits for a token
 		synctest.Wait()
@@ -231,5 +232,91 @@ func TestRefusedAfterDelivering(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, got.conn.Close())
 		_ = held.Close()
+	})
+}
+
+// A tenant with many callers, whose own ticket is the first, must not hand its
+// connections from one of them to the next for ever. In real time: what it is
+// about is a matter of luck in a bubble.
+func TestNoisyTenantStarvesOthers(t *testing.T) {
+	for _, c := range []struct{ size, held int }{{2, 0}, {20, 17}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			l := newLab(t, Limits{MaxConnsPerServer: c.size, MaxConnsPerTenant: 4})
+			defer l.end()
+			holder, noisy := l.pool("holder", c.size), l.pool("noisy", 0)
+			for range c.held {
+				defer hold(t, holder).Close()
+			}
+			stop := make(chan struct{})
+			var workers sync.WaitGroup
+			for range 16 {
+				workers.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							_ = exec(noisy)
+						}
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			for i := range 10 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				_, err := l.pool(fmt.Sprint("b", i), 1).db.ExecContext(ctx, "x")
+				cancel()
+				if !assert.NoError(t, err) {
+					break
+				}
+			}
+			close(stop)
+			workers.Wait()
+		})
+	}
+}
+
+// earlyConnector releases its permit when the connection breaks, before Close.
+type earlyConn struct {
+	bare
+	permit Permit
+}
+type bare struct{}
+
+func (bare) Prepare(string) (driver.Stmt, error) { return nil, errLabDown }
+func (bare) Begin() (driver.Tx, error)           { return labTx{}, nil }
+
+type earlyConnector struct{}
+
+func (earlyConnector) Driver() driver.Driver                        { return nil }
+func (earlyConnector) Connect(context.Context) (driver.Conn, error) { panic("") }
+func (earlyConnector) ConnectPermit(_ context.Context, p Permit) (driver.Conn, error) {
+	return &earlyConn{permit: p}, nil
+}
+func (c *earlyConn) Close() error { c.permit.Release(); return nil }
+
+func TestPermitReleasedBeforeClose(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 2}, func(t *testing.T, l *lab) {
+		p := newPool("early", earlyConnector{}, labEngine{}, l.join("db1:5432"), Database{}, l.limits)
+		l.pools = append(l.pools, p)
+		other, third := l.pool("other", 2), l.pool("third", 1)
+		c := hold(t, p)
+		require.NoError(t, c.Raw(func(c any) error {
+			c.(interface{ Unwrap() driver.Conn }).Unwrap().(*earlyConn).permit.Release() // the socket is gone
+			return nil
+		}))
+		one, two := hold(t, other), hold(t, other)
+		next := later(t.Context(), third)
+		time.Sleep(time.Second)
+		require.NoError(t, c.Close())
+		time.Sleep(time.Second)
+		assert.Zero(t, p.dialer.server.closing)
+		require.NoError(t, one.Close())
+		got := <-next
+		assert.NoError(t, got.err)
+		if got.err == nil {
+			_ = got.conn.Close()
+		}
+		_ = two.Close()
 	})
 }

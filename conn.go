@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -101,7 +102,7 @@ func (h *handle) hold() (release func(), ok bool) {
 				_ = h.Close()
 			}
 		}, true
-	case h.state.Load() == handleBusy: // by who closes it
+	case h.state.Load() == handleBusy: // database/sql's own lock keeps others out
 		return func() {}, true
 	}
 	return nil, false
@@ -115,15 +116,24 @@ func (h *handle) ResetSession(ctx context.Context) error {
 	return h.Conn.ResetSession(ctx)
 }
 
-// aliveTime bounds handle.alive.
+// aliveTime bounds the ping of handle.usable.
 const aliveTime = time.Second
 
-// alive asks the server whether a connection that was idle still works.
-// database/sql looks for a new connection when several idle ones were bad, and
-// gives up if that one is too.
-func (h *handle) alive(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return true // nothing will be sent
+// usable does what database/sql does before it uses a connection again, for one
+// that has changed hands. If the connection was idle, it also asks the server:
+// database/sql wants a new one when several idle ones were bad, and gives up if
+// that one is too. What is not usable is closed.
+func (h *handle) usable(ctx context.Context, idle bool) (ok bool) {
+	defer func() {
+		if !ok { // also after a panic of the driver
+			_ = h.Close()
+		}
+	}()
+	if errors.Is(h.Conn.ResetSession(ctx), driver.ErrBadConn) {
+		return false
+	}
+	if !idle || ctx.Err() != nil { // then nothing will be sent
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, aliveTime)
 	defer cancel()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
@@ -43,7 +42,6 @@ type dialer struct {
 	tickets     []*list.Element // in server.tickets, the oldest first
 	refusal     error           // why no connect is tried until refusedTill
 	refusedTill time.Duration
-	timeouts    int  // of connects, in a row
 	refused     bool // no dial begins any more
 	shut        bool // sql.DB.Close has returned
 	ended       bool // gone is closed
@@ -65,12 +63,9 @@ func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
 		if got.fresh {
 			return got.handle, nil
 		}
-		// What database/sql does before it uses an idle connection again.
-		err = got.handle.Conn.ResetSession(ctx)
-		if !errors.Is(err, driver.ErrBadConn) && (!got.idle || got.handle.alive(ctx)) {
+		if got.handle.usable(ctx, got.idle) {
 			return got.handle, nil
 		}
-		_ = got.handle.Close()
 	}
 }
 
@@ -98,7 +93,7 @@ func (d *dialer) refuse() {
 		return
 	}
 	d.refused = true
-	s.failLocked(d, func(*dialer) error { return errRetired })
+	s.failLocked(d, errRetired)
 	for _, l := range s.links {
 		if l.dialer != d {
 			continue
@@ -197,7 +192,7 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	defer s.unlock()
 	d := l.dialer
 	d.dialing--
-	d.refusal, d.timeouts = nil, 0
+	d.refusal = nil
 	s.answeredLocked()
 	s.balanceLocked(d)
 	if d.refused {
@@ -241,7 +236,8 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	case FaultTenant:
 		s.answeredLocked()
 		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
-		s.refuseLocked(d, e, refusalTime+rand.N(3*refusalTime/2))
+		d.refusal, d.refusedTill = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
+		s.failLocked(d, e)
 	case FaultSaturation:
 		s.answeredLocked()
 		e.Err = ErrPoolExhausted
@@ -253,27 +249,11 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 			s.failFirstLocked(d, e) // old news
 			return
 		}
-		slow := took >= s.connect
-		if slow {
-			d.timeouts++
-		}
-		if d.timeouts >= breakAfter {
-			e.Detail = fmt.Sprintf("its connects to server %s timed out %d times in a row", s.title(), d.timeouts)
-			e.Hint = "look after the tenant's database; it is tried again every second"
-			s.refuseLocked(d, e, lastProbe)
-		} else {
-			s.failFirstLocked(d, e)
-		}
-		s.blameLocked(d, err, slow)
+		s.failFirstLocked(d, e)
+		s.blameLocked(d, err)
 	default:
 		s.failFirstLocked(d, e)
 	}
-}
-
-// refuseLocked lets d's callers fail with err for a while.
-func (s *server) refuseLocked(d *dialer, err error, how time.Duration) {
-	d.refusal, d.refusedTill = err, s.clock()+how
-	s.failLocked(d, func(*dialer) error { return err })
 }
 
 func (s *server) failFirstLocked(d *dialer, err error) {
@@ -282,8 +262,8 @@ func (s *server) failFirstLocked(d *dialer, err error) {
 	}
 }
 
-func (s *server) failLocked(d *dialer, why func(*dialer) error) {
+func (s *server) failLocked(d *dialer, err error) {
 	for d.waiters.Len() > 0 {
-		s.deliverLocked(d, delivery{err: why(d)})
+		s.deliverLocked(d, delivery{err: err})
 	}
 }

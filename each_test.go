@@ -6,18 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 )
 
 func TestEach(t *testing.T) {
@@ -293,6 +298,7 @@ func TestEachKeepsWhatOthersUse(t *testing.T) {
 			require.Zero(t, plugin.Stats().Evicted[tenancy.CauseSwept])
 			return err
 		}))
+		synctest.Wait()
 		require.EqualValues(t, 1, plugin.Stats().Evicted[tenancy.CauseSwept])
 
 		// Evicted during its turn: the rest of the turn opens another.
@@ -300,6 +306,7 @@ func TestEachKeepsWhatOthersUse(t *testing.T) {
 			require.True(t, plugin.Evict("a-3"))
 			return tx.Exec("x").Error
 		}))
+		synctest.Wait()
 		require.Equal(t, 1, plugin.Stats().Pools)
 		require.ErrorIs(t, turn(func() error { return errors.Join(errBoom) }), errBoom)
 	})
@@ -334,4 +341,50 @@ func TestEachNoticesGoexit(t *testing.T) {
 	require.ErrorAs(t, err, &each)
 	require.Len(t, each.Failed, 1)
 	require.Equal(t, idA, each.Failed[0].Tenant)
+}
+
+// A turn whose goroutine ends halts the sweep: no further turn begins, and what
+// has not had its turn is not lost without a word.
+func TestEachEndsWithGoexit(t *testing.T) {
+	dir := t.TempDir()
+	static := tenancy.Static{}
+	var names []string
+	for i := range 60 {
+		id := fmt.Sprint("t", i)
+		names = append(names, id)
+		path := filepath.Join(dir, id+".db")
+		require.NoError(t, tenancysqlite.Create(t.Context(), path))
+		static[id] = tenancy.Database{DSN: tenancysqlite.DSN(path), Server: fmt.Sprint("s", i%3)}
+	}
+	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
+	require.NoError(t, err)
+	mainDB, err := db.DB()
+	require.NoError(t, err)
+	defer func() { _ = mainDB.Close() }()
+	plugin := tenancy.New(tenancy.Config{Resolver: static, Engine: tenancysqlite.Engine{}})
+	require.NoError(t, db.Use(plugin))
+	defer func() { _ = plugin.Close(context.Background()) }()
+
+	var running, peak, began atomic.Int64
+	err = tenancy.Each(context.Background(), db, ids(names...), tenancy.EachOptions{Parallel: 2, PerServer: 4},
+		func(_ context.Context, id string, _ *gorm.DB) error {
+			began.Add(1)
+			n := running.Add(1)
+			defer running.Add(-1)
+			for {
+				p := peak.Load()
+				if n <= p || peak.CompareAndSwap(p, n) {
+					break
+				}
+			}
+			if id == "t0" {
+				runtime.Goexit()
+			}
+			time.Sleep(50 * time.Millisecond)
+			return nil
+		})
+	var each *tenancy.EachError
+	require.ErrorAs(t, err, &each)
+	require.LessOrEqual(t, peak.Load(), int64(2), "Parallel")
+	require.LessOrEqual(t, began.Load(), int64(4))
 }

@@ -59,6 +59,9 @@ func (s *server) reclaimLocked() {
 // must not keep who waits from another idle connection.
 func (s *server) closingLocked(l *link) {
 	s.count.reclaimed++
+	if l.gone {
+		return // its connector has noticed before
+	}
 	l.closing = true
 	s.closing++
 	l.late = time.AfterFunc(closeTime, func() {
@@ -153,6 +156,10 @@ func (s *server) share(h *handle, now time.Duration) bool {
 	}
 	h.state.Store(handleDead)
 	s.count.handed++
+	if len(d.tickets) > 0 { // this was its turn
+		s.tickets.MoveToBack(d.tickets[0])
+		d.tickets = append(d.tickets[1:], d.tickets[0])
+	}
 	s.deliverLocked(d, delivery{handle: s.rehandleLocked(l)})
 	return false // it has a new handle
 }

@@ -117,8 +117,9 @@ type ServerStats struct {
 	// and HandedOver those that went from one caller to another of the same
 	// tenant who waited.
 	Reclaimed, HandedOver uint64
-	// Down says that the breaker is open: callers fail at once. Trips counts
-	// how often it opened.
+	// Down says that connects of several tenants (or of the only one) have
+	// failed in a row: callers fail at once. Trips counts how often it came to
+	// that.
 	Down  bool
 	Trips uint64
 }
@@ -179,7 +180,7 @@ func (s *server) stats() ServerStats {
 		Saturated:   s.count.saturated,
 		Reclaimed:   s.count.reclaimed,
 		HandedOver:  s.count.handed,
-		Down:        s.breaker.open,
+		Down:        s.breaker.told,
 		Trips:       s.count.tripped,
 	}
 	for _, l := range s.links {

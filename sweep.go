@@ -81,13 +81,20 @@ func (s *sweep) atOnce(ctx context.Context, ids iter.Seq2[string, error]) {
 		s.room.Broadcast()
 	})()
 	var turns sync.WaitGroup
-	defer turns.Wait()
+	read := false
+	defer func() {
+		if !read { // ids has panicked
+			s.halt()
+		}
+		turns.Wait()
+	}()
 	for id, err := range ids {
 		if !s.goesOn(ctx, err) || !s.slot(ctx) {
-			return
+			break
 		}
 		turns.Go(func() { s.turn(ctx, id) })
 	}
+	read = true
 }
 
 // slot waits for a slot.
@@ -247,6 +254,9 @@ func (s *sweep) catch(panicked any, id string, over bool) {
 	case !over:
 		s.halt()
 		s.out.Failed = append(s.out.Failed, TenantError{Tenant: id, Err: errGoexit})
+		if s.out.Cause == nil {
+			s.out.Cause = errGoexit
+		}
 	}
 }
 

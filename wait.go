@@ -86,11 +86,15 @@ func (s *server) refusalLocked(d *dialer, now time.Duration) error {
 	if d.refusal != nil && now < d.refusedTill {
 		return d.refusal
 	}
-	if s.breaker.allow(now, d.dialing > 0) {
+	if d.waitsForOwn() || s.breaker.allow(d.tenant, d.dialing > 0, now) {
 		return nil
 	}
 	return s.downLocked(d)
 }
+
+// waitsForOwn reports whether d's callers wait for connections that it has: the
+// breaker says nothing of those.
+func (d *dialer) waitsForOwn() bool { return d.dialing == 0 && int(d.open.Load()) >= d.limit }
 
 // lackLocked is the error of a waiter that has waited for too long. It says
 // what it waited for.
