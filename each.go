@@ -45,7 +45,7 @@ type EachError struct {
 	// Failed lists those that did not, with their errors.
 	Failed []TenantError
 	// Cause is why the walk ended early: ctx's error, or the error that ids
-	// gave. Nil when every id had its turn.
+	// gave. Nil when every id had its turn, or StopOnError ended it.
 	Cause error
 }
 

@@ -48,7 +48,7 @@ type Limits struct {
 	// MaxPools is the number of tenants whose pool stays open; the least
 	// recently used one is retired for the next. A pool in use is never
 	// closed, so there may be more for the time of a call, and by as many as
-	// callers that hang. A pool without connections costs some 5 KB, so this
+	// callers that hang. A pool without connections costs some 7 KB, so this
 	// can be large. Defaults to 1000.
 	MaxPools int
 	// MaxConnsPerTenant is the number of connections of one tenant, for those
@@ -84,8 +84,9 @@ type Limits struct {
 	ConnectTimeout time.Duration
 	// AcquireTimeout bounds each wait for a connection, be it the tenant's
 	// limit, the server's budget or the connect that takes long; the ctx's
-	// deadline counts too. [ErrPoolExhausted] then says what was full. It does
-	// not bound the work that follows. Defaults to 10 seconds.
+	// deadline counts too. [ErrPoolExhausted] then says what was full; while
+	// the connect is still under way it is [ErrUnavailable]. It does not bound
+	// the work that follows. Defaults to 10 seconds.
 	AcquireTimeout time.Duration
 }
 
