@@ -239,22 +239,9 @@ func TestOneTenantsHangIsNotTheServers(t *testing.T) {
 			return nil
 		}
 		bad := l.pool("hangs", 8)
-		stop := make(chan struct{})
-		done := make(chan struct{})
-		for range 8 {
-			go func() {
-				defer func() { done <- struct{}{} }()
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						_ = exec(bad)
-						time.Sleep(5 * time.Millisecond)
-					}
-				}
-			}()
-		}
+		stop := callers(8, 5*time.Millisecond, func() {
+			_ = exec(bad)
+		})
 		time.Sleep(1500 * time.Millisecond)
 		failed := 0
 		for i := range 20 {
@@ -263,10 +250,7 @@ func TestOneTenantsHangIsNotTheServers(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		close(stop)
-		for range 8 {
-			<-done
-		}
+		stop()
 		require.Zero(t, failed, "of 20 healthy tenants; the breaker tripped %d times", bad.dialer.server.count.tripped)
 	})
 }
@@ -348,26 +332,16 @@ func TestProbesOfATenantAtItsLimit(t *testing.T) {
 		require.Error(t, exec(l.pool("c", 1)))
 		require.True(t, a.dialer.server.stats().Down)
 		down.Store(false) // it was a blip
-		stop := make(chan struct{})
-		for range 50 {
-			go func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(10 * time.Millisecond):
-						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-						_ = a.db.PingContext(ctx)
-						cancel()
-					}
-				}
-			}()
-		}
+		stop := callers(50, 10*time.Millisecond, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_ = a.db.PingContext(ctx)
+			cancel()
+		})
 		began := time.Now()
 		for exec(b) != nil && time.Since(began) < 10*time.Minute {
 			time.Sleep(97 * time.Millisecond)
 		}
-		close(stop)
+		stop()
 		require.Less(t, time.Since(began), 3*time.Second)
 		time.Sleep(time.Minute)
 	})
@@ -387,19 +361,9 @@ func TestOneTenantsFailureIsNotTheServers(t *testing.T) {
 					return nil
 				}
 				bad := l.pool("bad", 4)
-				stop := make(chan struct{})
-				for range 8 {
-					go func() {
-						for {
-							select {
-							case <-stop:
-								return
-							case <-time.After(50 * time.Millisecond):
-								_ = exec(bad)
-							}
-						}
-					}()
-				}
+				stop := callers(8, 50*time.Millisecond, func() {
+					_ = exec(bad)
+				})
 				time.Sleep(11 * time.Second)
 				failed := 0
 				for i := range 15 {
@@ -408,7 +372,7 @@ func TestOneTenantsFailureIsNotTheServers(t *testing.T) {
 					}
 					time.Sleep(20*time.Second + 37*time.Millisecond)
 				}
-				close(stop)
+				stop()
 				time.Sleep(time.Minute)
 				require.Zero(t, failed, "of 15; tripped %d times", bad.dialer.server.count.tripped)
 			})
@@ -428,19 +392,9 @@ func TestProbesOfATenantThatFails(t *testing.T) {
 			return nil
 		}
 		bad := l.pool("bad", 4)
-		stop := make(chan struct{})
-		for range 8 {
-			go func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(5 * time.Millisecond):
-						_ = exec(bad)
-					}
-				}
-			}()
-		}
+		stop := callers(8, 5*time.Millisecond, func() {
+			_ = exec(bad)
+		})
 		time.Sleep(2 * time.Second)
 		blip.Store(true)
 		_ = exec(l.pool("unlucky", 1))
@@ -450,7 +404,7 @@ func TestProbesOfATenantThatFails(t *testing.T) {
 		for exec(b) != nil && time.Since(began) < time.Minute {
 			time.Sleep(97 * time.Millisecond)
 		}
-		close(stop)
+		stop()
 		require.Less(t, time.Since(began), 3*time.Second)
 		time.Sleep(time.Second)
 	})
@@ -462,33 +416,23 @@ func TestSilentServerWithOneTenantInUse(t *testing.T) {
 		l.dial = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
 		l.pool("asleep", 4)
 		a := l.pool("a", 4)
-		stop := make(chan struct{})
 		var fast, slow atomic.Int32
 		began := time.Now()
-		for range 20 {
-			go func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(100 * time.Millisecond):
-						b := time.Now()
-						ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-						_ = a.db.PingContext(ctx)
-						cancel()
-						if time.Since(began) > time.Minute {
-							if time.Since(b) > time.Second {
-								slow.Add(1)
-							} else {
-								fast.Add(1)
-							}
-						}
-					}
+		stop := callers(20, 100*time.Millisecond, func() {
+			b := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			_ = a.db.PingContext(ctx)
+			cancel()
+			if time.Since(began) > time.Minute {
+				if time.Since(b) > time.Second {
+					slow.Add(1)
+				} else {
+					fast.Add(1)
 				}
-			}()
-		}
+			}
+		})
 		time.Sleep(10 * time.Minute)
-		close(stop)
+		stop()
 		time.Sleep(time.Minute)
 		require.Less(t, int(slow.Load()), 9*60*2, "about one a second tries")
 		require.Greater(t, fast.Load(), slow.Load())

@@ -164,7 +164,7 @@ func (m *budgetModel) check(rt *rapid.T) {
 		if open > d.limit {
 			rt.Fatalf("tenant %s has %d connections, more than %d", d.tenant, open, d.limit)
 		}
-		if d.refused && d.waiters.Len() > 0 {
+		if d.retired && d.waiters.Len() > 0 {
 			rt.Fatalf("somebody waits in a retired pool")
 		}
 		if uncovered := d.waiters.Len() - d.dialing - len(d.tickets); uncovered > 0 && open+len(d.tickets) < d.limit {

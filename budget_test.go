@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,21 +248,13 @@ func TestNoisyTenantStarvesOthers(t *testing.T) {
 			for range c.held {
 				defer hold(t, holder).Close()
 			}
-			stop := make(chan struct{})
-			var workers sync.WaitGroup
-			for range 16 {
-				workers.Go(func() {
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-							_ = exec(noisy)
-						}
-					}
-				})
-			}
-			time.Sleep(100 * time.Millisecond)
+			var served atomic.Int64
+			stop := callers(16, 0, func() {
+				if exec(noisy) == nil {
+					served.Add(1)
+				}
+			})
+			require.Eventually(t, func() bool { return served.Load() > 50 }, 10*time.Second, time.Millisecond)
 			for i := range 10 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				_, err := l.pool(fmt.Sprint("b", i), 1).db.ExecContext(ctx, "x")
@@ -270,8 +263,7 @@ func TestNoisyTenantStarvesOthers(t *testing.T) {
 					break
 				}
 			}
-			close(stop)
-			workers.Wait()
+			stop()
 		})
 	}
 }

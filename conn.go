@@ -31,6 +31,9 @@ type link struct {
 // Release implements [Permit].
 func (l *link) Release() { l.dialer.server.release(l) }
 
+// isIdle reports whether the connection is idle; it may be taken at any time.
+func (l *link) isIdle() bool { return l.handle != nil && l.handle.state.Load() == handleIdle }
+
 // close closes the connection, which may take seconds where the server is
 // silent. Only whoever made its handle dead calls it.
 func (l *link) close() (err error) {

@@ -40,9 +40,9 @@ type dialer struct {
 	dialing     int // of open
 	waiters     list.List
 	tickets     []*list.Element // in server.tickets, the oldest first
-	refusal     error           // why no connect is tried until refusedTill
-	refusedTill time.Duration
-	refused     bool // no dial begins any more
+	refusal     error           // why no connect is tried until refusalEnds
+	refusalEnds time.Duration
+	retired     bool // no dial begins any more
 	shut        bool // sql.DB.Close has returned
 	ended       bool // gone is closed
 
@@ -75,7 +75,7 @@ func (d *dialer) Driver() driver.Driver { return d.connector.Driver() }
 // Close is called by sql.DB.Close when all else is done; for [Plugin.OpenDB]
 // it is the user who closes.
 func (d *dialer) Close() error {
-	d.refuse()
+	d.retire()
 	s := d.server
 	s.mu.Lock()
 	d.shut = true
@@ -84,15 +84,15 @@ func (d *dialer) Close() error {
 	return nil
 }
 
-// refuse lets no dial begin any more, and ends those that nobody waits for.
-func (d *dialer) refuse() {
+// retire lets no dial begin any more, and ends those that nobody waits for.
+func (d *dialer) retire() {
 	s := d.server
 	s.mu.Lock()
 	defer s.unlock()
-	if d.refused {
+	if d.retired {
 		return
 	}
-	d.refused = true
+	d.retired = true
 	s.failLocked(d, errRetired)
 	for _, l := range s.links {
 		if l.dialer != d {
@@ -195,7 +195,7 @@ func (s *server) dialled(l *link, conn driver.Conn) bool {
 	d.refusal = nil
 	s.answeredLocked()
 	s.balanceLocked(d)
-	if d.refused {
+	if d.retired {
 		return false
 	}
 	l.conn, l.born = conn, s.clock()
@@ -226,7 +226,7 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	d := l.dialer
 	d.dialing--
 	defer s.releaseLocked(l)
-	if d.refused {
+	if d.retired {
 		return // the pool is retired, and nobody waits
 	}
 	s.count.failed++
@@ -236,7 +236,7 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	case FaultTenant:
 		s.answeredLocked()
 		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
-		d.refusal, d.refusedTill = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
+		d.refusal, d.refusalEnds = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
 		s.failLocked(d, e)
 	case FaultSaturation:
 		s.answeredLocked()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,13 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
-	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 )
 
 func TestEach(t *testing.T) {
@@ -346,45 +342,27 @@ func TestEachNoticesGoexit(t *testing.T) {
 // A turn whose goroutine ends halts the sweep: no further turn begins, and what
 // has not had its turn is not lost without a word.
 func TestEachEndsWithGoexit(t *testing.T) {
-	dir := t.TempDir()
-	static := tenancy.Static{}
-	var names []string
-	for i := range 60 {
-		id := fmt.Sprint("t", i)
-		names = append(names, id)
-		path := filepath.Join(dir, id+".db")
-		require.NoError(t, tenancysqlite.Create(t.Context(), path))
-		static[id] = tenancy.Database{DSN: tenancysqlite.DSN(path), Server: fmt.Sprint("s", i%3)}
-	}
-	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	mainDB, err := db.DB()
-	require.NoError(t, err)
-	defer func() { _ = mainDB.Close() }()
-	plugin := tenancy.New(tenancy.Config{Resolver: static, Engine: tenancysqlite.Engine{}})
-	require.NoError(t, db.Use(plugin))
-	defer func() { _ = plugin.Close(context.Background()) }()
-
-	var running, peak, began atomic.Int64
-	err = tenancy.Each(context.Background(), db, ids(names...), tenancy.EachOptions{Parallel: 2, PerServer: 4},
-		func(_ context.Context, id string, _ *gorm.DB) error {
-			began.Add(1)
-			n := running.Add(1)
-			defer running.Add(-1)
-			for {
-				p := peak.Load()
-				if n <= p || peak.CompareAndSwap(p, n) {
-					break
+	synctest.Test(t, func(t *testing.T) {
+		db, _ := sweepLab(t, tenancy.Limits{})
+		all := slices.Concat(numbered("a", 20), numbered("b", 20), numbered("c", 20))
+		var running, peak, began atomic.Int64
+		err := tenancy.Each(t.Context(), db, ids(all...), tenancy.EachOptions{Parallel: 2, PerServer: 4},
+			func(_ context.Context, id string, _ *gorm.DB) error {
+				began.Add(1)
+				n := running.Add(1)
+				defer running.Add(-1)
+				for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
 				}
-			}
-			if id == "t0" {
-				runtime.Goexit()
-			}
-			time.Sleep(50 * time.Millisecond)
-			return nil
-		})
-	var each *tenancy.EachError
-	require.ErrorAs(t, err, &each)
-	require.LessOrEqual(t, peak.Load(), int64(2), "Parallel")
-	require.LessOrEqual(t, began.Load(), int64(4))
+				if id == "a-0" {
+					runtime.Goexit()
+				}
+				time.Sleep(time.Second)
+				return nil
+			})
+		var each *tenancy.EachError
+		require.ErrorAs(t, err, &each)
+		require.Error(t, each.Cause)
+		require.LessOrEqual(t, peak.Load(), int64(2), "Parallel")
+		require.LessOrEqual(t, began.Load(), int64(4))
+	})
 }

@@ -258,3 +258,26 @@ type outcome struct {
 }
 
 func (l *lab) less(tenant string) { (&labConnector{l, tenant}).less() }
+
+// callers lets n goroutines call do, each again after a pause, until stop, which
+// waits for them.
+func callers(n int, pause time.Duration, do func()) (stop func()) {
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(pause):
+					do()
+				}
+			}
+		})
+	}
+	return func() {
+		close(done)
+		all.Wait()
+	}
+}

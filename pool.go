@@ -57,7 +57,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 func (p *pool) retire() {
-	p.dialer.refuse()
+	p.dialer.retire()
 	// sql.DB.Close may take seconds per connection to a server that hangs.
 	go p.db.Close()
 }

@@ -26,8 +26,7 @@ func (s *server) reclaimLocked() {
 	var ripe []*handle
 	ripens := time.Duration(-1)
 	for _, l := range s.links {
-		h := l.handle
-		if h == nil || h.state.Load() != handleIdle {
+		if !l.isIdle() {
 			continue
 		}
 		if at := l.born + quantum; at > now {
@@ -36,7 +35,7 @@ func (s *server) reclaimLocked() {
 			}
 			continue
 		}
-		ripe = append(ripe, h)
+		ripe = append(ripe, l.handle)
 	}
 	slices.SortFunc(ripe, func(a, b *handle) int { return cmp.Compare(a.since.Load(), b.since.Load()) })
 	for _, h := range ripe {
@@ -92,9 +91,8 @@ func (s *server) takeIdleLocked(d *dialer) *link {
 	for {
 		var best *handle
 		for _, l := range s.links {
-			if h := l.handle; l.dialer == d && h != nil && h.state.Load() == handleIdle &&
-				(best == nil || h.since.Load() > best.since.Load()) {
-				best = h
+			if l.dialer == d && l.isIdle() && (best == nil || l.handle.since.Load() > best.since.Load()) {
+				best = l.handle
 			}
 		}
 		if best == nil {

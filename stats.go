@@ -190,7 +190,7 @@ func (s *server) stats() ServerStats {
 		switch {
 		case l.handle == nil:
 			out.Dialing++
-		case l.handle.state.Load() == handleIdle:
+		case l.isIdle():
 			out.Idle++
 		}
 	}
@@ -213,7 +213,7 @@ func (p *pool) stats() TenantStats {
 		Exhausted: d.exhausted,
 	}
 	for _, l := range s.links {
-		if l.dialer == d && l.handle != nil && l.handle.state.Load() == handleIdle {
+		if l.dialer == d && l.isIdle() {
 			out.Idle++
 		}
 	}

@@ -30,7 +30,7 @@ type delivery struct {
 func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delivery, error) {
 	w := &waiter{ctx: ctx, since: s.clock(), ready: make(chan delivery, 1)}
 	s.mu.Lock()
-	if d.refused {
+	if d.retired {
 		s.unlock()
 		return delivery{}, errRetired
 	}
@@ -83,7 +83,7 @@ func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delive
 
 // refusalLocked returns why d can't connect now, whatever is free.
 func (s *server) refusalLocked(d *dialer, now time.Duration) error {
-	if d.refusal != nil && now < d.refusedTill {
+	if d.refusal != nil && now < d.refusalEnds {
 		return d.refusal
 	}
 	if d.waitsForOwn() || s.breaker.allow(d.tenant, d.dialing > 0, now) {
@@ -101,18 +101,19 @@ func (d *dialer) waitsForOwn() bool { return d.dialing == 0 && int(d.open.Load()
 func (s *server) lackLocked(ctx context.Context, d *dialer, since time.Duration) error {
 	e := &Error{Op: "connect", Tenant: d.tenant, Err: ErrPoolExhausted, Cause: causeOf(ctx)}
 	took := (s.clock() - since).Round(time.Millisecond)
+	const full = "close Rows and end transactions sooner, hold no connection while waiting for another, or raise Limits.MaxConnsPerServer"
 	switch {
 	case int(d.open.Load()) >= d.limit && d.dialing == 0:
 		e.Detail = fmt.Sprintf("waited %s: the tenant's %d connections are all in use, and %d callers wait", took, d.limit, d.waiters.Len())
 		e.Hint = "close Rows and end transactions sooner, or raise Database.MaxConns or Limits.MaxConnsPerTenant"
 	case s.used >= s.size && d.dialing < d.waiters.Len():
 		e.Detail = fmt.Sprintf("waited %s: this process's %d connections to server %s are all in use, and %d callers wait", took, s.size, s.title(), s.waiting.Load())
-		e.Hint = "close Rows and end transactions sooner, hold no connection while waiting for another, or raise Limits.MaxConnsPerServer"
+		e.Hint = full
 	case d.dialing > 0 && s.dialedForLocked(d) < (s.clock()-since)/2:
 		// Somebody let go at the last moment: it was not the server that took
 		// the time.
 		e.Detail = fmt.Sprintf("waited %s: this process's %d connections to server %s were all in use until just now", took, s.size, s.title())
-		e.Hint = "close Rows and end transactions sooner, hold no connection while waiting for another, or raise Limits.MaxConnsPerServer"
+		e.Hint = full
 	default:
 		e.Err = ErrUnavailable
 		e.Detail = fmt.Sprintf("still connecting to server %s after %s", s.title(), took)

@@ -61,23 +61,21 @@ func BenchmarkOutage(b *testing.B) {
 	// measure lets both sides run and returns the latencies of each.
 	measure := func(down bool) (healthy, other []time.Duration) {
 		var (
-			mu   sync.Mutex
-			all  sync.WaitGroup
-			stop = make(chan struct{})
+			mu    sync.Mutex
+			all   sync.WaitGroup
+			begin = time.Now()
 		)
 		run := func(server string, worker int, into *[]time.Duration) {
 			pace := time.NewTicker(time.Millisecond)
 			defer pace.Stop()
 			var took []time.Duration
-			for {
-				select {
-				case <-stop:
-					mu.Lock()
-					*into = append(*into, took...)
-					mu.Unlock()
-					return
-				case <-pace.C:
-				}
+			defer func() {
+				mu.Lock()
+				defer mu.Unlock()
+				*into = append(*into, took...)
+			}()
+			for time.Since(begin) < *contentionTime {
+				<-pace.C
 				start := time.Now()
 				err := ask(server, worker)
 				took = append(took, time.Since(start))
@@ -91,8 +89,6 @@ func BenchmarkOutage(b *testing.B) {
 			all.Go(func() { run("well", w, &healthy) })
 			all.Go(func() { run("dead", w, &other) })
 		}
-		time.Sleep(*contentionTime)
-		close(stop)
 		all.Wait()
 		return healthy, other
 	}

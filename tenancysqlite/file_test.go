@@ -89,7 +89,7 @@ func FuzzSQLitePath(f *testing.F) {
 		// The rest is refused by rule, which TestBadDSNs tests, or by the
 		// file system, or is a name that SQLite finds too long.
 		if _, err := (Engine{Dir: "."}).file(DSN(name)); err != nil || len(name) > 200 {
-			t.Skip()
+			return
 		}
 		roundTrip(t, t.TempDir(), name)
 	})
