@@ -28,7 +28,9 @@ const (
 type dialer struct {
 	tenant    string
 	connector driver.Connector
-	engine    Engine // may be nil
+	identity  Identity // what each connection must say
+	stale     func()   // called, under no lock, when one says otherwise
+	engine    Engine   // may be nil
 	server    *server
 	lifetime  time.Duration // of a connection
 	gone      chan struct{} // closed when the sql.DB is closed and no link is left
@@ -122,10 +124,17 @@ func (d *dialer) connectLink(ctx context.Context, l *link) (conn driver.Conn, er
 	} else {
 		conn, err = d.connector.Connect(ctx)
 	}
-	if conn == nil && err == nil {
-		err = errors.New("tenancy: the Connector returned neither a connection nor an error")
+	switch {
+	case err != nil:
+		return nil, err
+	case conn == nil:
+		return nil, errors.New("tenancy: the Connector returned neither a connection nor an error")
 	}
-	return conn, err
+	if err := d.identity.check(ctx, conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // classify says whose fault a failed dial under ctx is.
@@ -137,6 +146,8 @@ func (d *dialer) classify(ctx context.Context, err error) Fault {
 		return FaultServer // Limits.ConnectTimeout; no caller's deadline is in ctx
 	case ctx.Err() != nil:
 		return FaultCaller // the pool was retired
+	case errors.Is(err, ErrWrongDatabase):
+		return FaultTenant
 	case d.engine != nil:
 		return d.engine.Classify(err)
 	}
@@ -168,6 +179,9 @@ func (s *server) dial(ctx context.Context, l *link) {
 	l.cancel()
 	if err != nil {
 		s.dialFailed(l, err, fault, s.clock()-began)
+		if errors.Is(err, ErrWrongDatabase) {
+			d.stale()
+		}
 		return
 	}
 	if s.dialled(l, conn) {
@@ -235,7 +249,12 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	switch fault {
 	case FaultTenant:
 		s.answeredLocked()
-		e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
+		if errors.Is(err, ErrWrongDatabase) {
+			e.Err = ErrWrongDatabase
+			e.Hint = "the Resolver is asked again; if it still says so, look after what it returns"
+		} else {
+			e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
+		}
 		d.refusal, d.refusalEnds = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
 		s.failLocked(d, e)
 	case FaultSaturation:

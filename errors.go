@@ -38,6 +38,9 @@ var (
 	// ErrWrongTenant is returned for a write of a row, marked by [Stamp], that
 	// was loaded from another database.
 	ErrWrongTenant = errors.New("row belongs to another tenant")
+	// ErrWrongDatabase is returned when a tenant's database says that it is
+	// another's; see [Identity].
+	ErrWrongDatabase = errors.New("database belongs to another tenant")
 	// ErrPoolExhausted is returned when no connection came free in time.
 	ErrPoolExhausted = errors.New("connection pool exhausted")
 	// ErrUnavailable is returned when a tenant's database can't be reached or

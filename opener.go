@@ -20,6 +20,7 @@ type dbOpener struct {
 	engine   Engine
 	limits   Limits
 	servers  *servers
+	stale    func(id string) // told when what was resolved proves wrong
 }
 
 func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
@@ -52,7 +53,11 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 			name = c.Server()
 		}
 	}
-	return newPool(id, connector, o.engine, o.servers.join(name), d, o.limits), nil
+	p := newPool(id, connector, o.engine, o.servers.join(name), d, o.limits)
+	if o.stale != nil {
+		p.dialer.stale = func() { o.stale(id) }
+	}
+	return p, nil
 }
 
 // recovered, deferred, makes a panic of somebody's code a failure to open this

@@ -191,6 +191,7 @@ func New(cfg Config) *Plugin {
 	p.servers = newServers(p.cfg.Pools, p.observe)
 	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
+	p.opener.stale = p.cache.doubt
 	p.router = &router{p}
 	return p
 }

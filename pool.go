@@ -32,6 +32,8 @@ func newPool(tenant string, connector driver.Connector, engine Engine, s *server
 	d := &dialer{
 		tenant:    tenant,
 		connector: connector,
+		identity:  database.Identity,
+		stale:     func() {},
 		engine:    engine,
 		server:    s,
 		lifetime:  lifetime,

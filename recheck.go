@@ -44,6 +44,15 @@ func (c *cache) recheckAll() {
 	}
 }
 
+// doubt makes the next use of the tenant's open pool resolve it again.
+func (c *cache) doubt(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.lru.Peek(id); ok {
+		e.checkAt = 0
+	}
+}
+
 // sweep keeps the coarse clock and retires idle pools.
 func (c *cache) sweep() {
 	period := min(c.idle, c.recheck)/4 + 1

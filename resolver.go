@@ -126,6 +126,9 @@ type Database struct {
 	// Version is whatever changes when the rest does: a generation, a
 	// timestamp. A change retires the open pool.
 	Version string
+	// Identity is what the database must say of itself. A change retires the
+	// open pool. The zero value asks nothing.
+	Identity Identity
 }
 
 func (d Database) validate() error {
@@ -144,12 +147,15 @@ func (d Database) validate() error {
 // at d.
 func (d Database) changed(old Database) bool {
 	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
-		d.Version != old.Version || d.MaxConns != old.MaxConns || d.Server != old.Server
+		d.Version != old.Version || d.Identity != old.Identity || d.MaxConns != old.MaxConns || d.Server != old.Server
 }
 
 // identity is equal for Databases that are certainly the same one; nil when
 // that can't be told.
 func (d Database) identity() any {
+	if d.Identity.UID != "" {
+		return d.Identity.UID
+	}
 	if d.DSN != "" {
 		return d.DSN
 	}
