@@ -1,0 +1,100 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// claim gives id a ready database of the server, by one conditional UPDATE.
+// errNoRow says that there is none, errLost that id has a row already.
+func (c *Catalog) claim(ctx context.Context, id, server string, opts CreateOptions) (Tenant, error) {
+	fingerprint := ""
+	if c.cfg.Migrator != nil {
+		_, fingerprint = c.cfg.Migrator.Target()
+	}
+	u := new(set).add("id", id).raw("labels = "+c.store.json(), labelText(opts.Labels)).
+		add("max_conns", opts.MaxConns).raw("revision = revision + 1, created_at = " + c.store.d.now)
+	owner := ""
+	if c.cfg.Seed == nil {
+		u.add("state", string(Active))
+	} else {
+		owner = newOwner()
+		u.add("state", string(Provisioning)).add("task", string(TaskClaim)).add("lease_owner", owner).
+			raw("lease_until = "+c.store.d.nowMS+" + ?", c.cfg.Lease.Milliseconds())
+	}
+	t, err := c.store.claim(ctx, u, server, fingerprint)
+	switch {
+	case errors.Is(err, errNoRow):
+		return t, err
+	case isUnique(err):
+		return t, errLost
+	case err != nil:
+		return t, c.mainError("create", err)
+	}
+	select {
+	case c.claimed <- struct{}{}:
+	default:
+	}
+	c.lookups.news(id)
+	if owner == "" {
+		return t, nil
+	}
+	return c.run(ctx, &work{c: c, t: t, owner: owner})
+}
+
+// FillReady makes ready databases until there are Config.Ready on each server,
+// and brings those forward that were made for older migrations. It goes on past
+// a server that fails. [Catalog.Run] calls it.
+func (c *Catalog) FillReady(ctx context.Context) error {
+	var errs []error
+	for _, server := range sortedKeys(c.cfg.Servers) {
+		if err := c.fillReady(ctx, server); err != nil {
+			errs = append(errs, fmt.Errorf("server %s: %w", server, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Catalog) fillReady(ctx context.Context, server string) error {
+	var target int64
+	fingerprint := ""
+	if c.cfg.Migrator != nil {
+		target, fingerprint = c.cfg.Migrator.Target()
+	}
+	var have int
+	var old []Tenant
+	err := c.store.each(ctx, "server = ? AND id IS NULL AND state IN ('ready', 'provisioning')", []any{server}, func(t Tenant) error {
+		switch {
+		case t.State == Provisioning && t.leased:
+			have++ // somebody is making it
+		case t.State == Provisioning, t.Version < target:
+			old = append(old, t)
+		case t.Fingerprint == fingerprint:
+			have++
+		}
+		return nil
+	})
+	if err != nil {
+		return c.mainError("fill", err)
+	}
+	for _, t := range old { // first what was begun
+		if have >= c.cfg.Ready && t.State == Ready {
+			break
+		}
+		_, err := c.start(ctx, t, TaskReady, plan{}, nil)
+		if errors.Is(err, errLost) {
+			continue // claimed, or somebody is at it
+		}
+		if err != nil {
+			return err
+		}
+		have++
+	}
+	for ; have < c.cfg.Ready; have++ {
+		if _, err := c.insert(ctx, Tenant{Server: server, Database: newDatabaseName(""), Task: TaskReady}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

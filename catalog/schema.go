@@ -1,0 +1,194 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	tenantsTable = "tenancy_tenants"
+	catalogTable = "tenancy_catalog"
+	// channel is what the main database announces changes on, by a trigger, so
+	// that whoever changes a row is heard.
+	channel = "tenancy_tenants"
+)
+
+// dialect is what differs between the main databases.
+type dialect struct {
+	name string
+	// nowMS is the database's clock in milliseconds since 1970. No decision is
+	// made by the clock of a process: those of two machines may be far apart.
+	nowMS string
+	now   string // for the columns that people read
+	// skipLocked makes a sub-query pass over what another is about to take.
+	skipLocked string
+	lock       string // one migration at a time; "" if a transaction is enough
+	migrations []string
+}
+
+var dialects = map[string]dialect{
+	"postgres": {
+		name:       "postgres",
+		nowMS:      "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+		now:        "clock_timestamp()",
+		skipLocked: " FOR UPDATE SKIP LOCKED",
+		lock:       "SELECT pg_advisory_xact_lock(7020309170)",
+		migrations: []string{postgres1},
+	},
+	"sqlite": {
+		name:       "sqlite",
+		nowMS:      "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+		now:        "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+		migrations: []string{sqlite1},
+	},
+}
+
+// rebind writes the placeholders as the database wants them. The statements of
+// this package hold no other question mark.
+func (d dialect) rebind(query string) string {
+	if d.name != "postgres" {
+		return query
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range query {
+		if r == '?' {
+			n++
+			fmt.Fprintf(&b, "$%d", n)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+const columns = `
+	uid text PRIMARY KEY,
+	id text,
+	state text NOT NULL CHECK (state IN ('provisioning', 'ready', 'active', 'suspended', 'moving', 'deleting', 'deleted')),
+	server text NOT NULL,
+	dbname text NOT NULL,
+	generation bigint NOT NULL DEFAULT 1,
+	revision bigint NOT NULL DEFAULT 1,
+	version bigint NOT NULL DEFAULT 0,
+	fingerprint text NOT NULL DEFAULT '',
+	max_conns integer NOT NULL DEFAULT 0 CHECK (max_conns >= 0),
+	labels %[1]s NOT NULL DEFAULT '{}',
+	adopted boolean NOT NULL DEFAULT false,
+	task text NOT NULL DEFAULT '',
+	plan text NOT NULL DEFAULT '{}',
+	step text NOT NULL DEFAULT '',
+	last_error text NOT NULL DEFAULT '',
+	reason text NOT NULL DEFAULT '',
+	backup text NOT NULL DEFAULT '',
+	lease_owner text NOT NULL DEFAULT '',
+	lease_until bigint NOT NULL DEFAULT 0,
+	created_at %[2]s NOT NULL DEFAULT (%[3]s),
+	updated_at %[2]s NOT NULL DEFAULT (%[3]s),
+	deleted_at %[2]s,
+	CHECK (id IS NOT NULL OR state IN ('provisioning', 'ready', 'deleting', 'deleted'))`
+
+// An id, and a database, belong to one living row. What is deleted is history.
+const indexes = `
+CREATE UNIQUE INDEX tenancy_tenants_id ON tenancy_tenants (id) WHERE state <> 'deleted';
+CREATE UNIQUE INDEX tenancy_tenants_database ON tenancy_tenants (server, dbname) WHERE state <> 'deleted';
+CREATE INDEX tenancy_tenants_server ON tenancy_tenants (server, state);
+CREATE INDEX tenancy_tenants_task ON tenancy_tenants (task) WHERE task <> '';`
+
+var postgres1 = "CREATE TABLE tenancy_tenants (" + fmt.Sprintf(columns, "jsonb", "timestamptz", "now()") + ");" + indexes + `
+CREATE FUNCTION tenancy_tenants_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' AND (OLD.id, OLD.state, OLD.server, OLD.dbname, OLD.generation, OLD.max_conns)
+		IS NOT DISTINCT FROM (NEW.id, NEW.state, NEW.server, NEW.dbname, NEW.generation, NEW.max_conns) THEN
+		RETURN NULL;
+	END IF;
+	IF TG_OP <> 'INSERT' AND OLD.id IS NOT NULL THEN
+		PERFORM pg_notify('tenancy_tenants', OLD.id);
+	END IF;
+	IF TG_OP <> 'DELETE' AND NEW.id IS NOT NULL THEN
+		PERFORM pg_notify('tenancy_tenants', NEW.id);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER tenancy_tenants_notify AFTER INSERT OR UPDATE OR DELETE ON tenancy_tenants
+	FOR EACH ROW EXECUTE FUNCTION tenancy_tenants_notify();`
+
+var sqlite1 = "CREATE TABLE tenancy_tenants (" +
+	fmt.Sprintf(columns, "text", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')") + ");" + indexes
+
+// Migrate makes the catalog's tables in the main database, or brings them
+// forward. It is safe to call at every start, by any number of processes. The
+// tables are tenancy_tenants and tenancy_catalog; on PostgreSQL they are made
+// in the first schema of the search_path.
+func (c *Catalog) Migrate(ctx context.Context) error {
+	conn, err := c.store.db.Conn(ctx)
+	if err != nil {
+		return c.mainError("migrate", err)
+	}
+	defer conn.Close() //nolint:errcheck // it goes back to its pool
+	begin := "BEGIN"
+	if c.store.d.name == "sqlite" {
+		begin = "BEGIN IMMEDIATE" // no other process is between the look and the change
+	}
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
+		return c.mainError("migrate", err)
+	}
+	if err = c.migrate(ctx, conn); err == nil {
+		_, err = conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return c.mainError("migrate", err)
+	}
+	return nil
+}
+
+func (c *Catalog) migrate(ctx context.Context, conn *sql.Conn) error {
+	d := c.store.d
+	if d.lock != "" {
+		if _, err := conn.ExecContext(ctx, d.lock); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+catalogTable+
+		" (one integer PRIMARY KEY CHECK (one = 1), id text NOT NULL, version integer NOT NULL)"); err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, d.rebind("INSERT INTO "+catalogTable+
+		" (one, id, version) VALUES (1, ?, 0) ON CONFLICT DO NOTHING"), newUID()); err != nil {
+		return err
+	}
+	var version int
+	if err := conn.QueryRowContext(ctx, "SELECT version FROM "+catalogTable).Scan(&version); err != nil {
+		return err
+	}
+	if version > len(d.migrations) {
+		return errNewer
+	}
+	for ; version < len(d.migrations); version++ {
+		if _, err := conn.ExecContext(ctx, d.migrations[version]); err != nil {
+			return fmt.Errorf("version %d: %w", version+1, err)
+		}
+		if _, err := conn.ExecContext(ctx, d.rebind("UPDATE "+catalogTable+" SET version = ?"), version+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNewer = errors.New("the catalog's tables are of a newer version than this program knows; update the program")
+
+// Schema returns the SQL of all of the catalog's tables for a main database of
+// GORM's dialect "postgres" or "sqlite", for those who review or run such
+// things by themselves. It is what [Catalog.Migrate] runs, which also notes
+// the version.
+func Schema(dialect string) (string, error) {
+	d, ok := dialects[dialect]
+	if !ok {
+		return "", fmt.Errorf("catalog: a main database of dialect %q is not supported; use postgres or sqlite", dialect)
+	}
+	return strings.Join(d.migrations, "\n"), nil
+}

@@ -1,0 +1,376 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-tenancy/tenancy"
+)
+
+// templateUID is what the mark of a template says, and so that of a copy until
+// it has its own.
+const templateUID = "template"
+
+// place takes one of the places of a server, and returns what gives it back.
+func takePlace(ctx context.Context, places chan struct{}) (func(), error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (w *work) createDatabase(ctx context.Context) error {
+	there, err := w.session.Exists(ctx)
+	if err != nil || there {
+		return err // what was begun is gone on with; migrate brings it forward
+	}
+	release, err := takePlace(ctx, w.c.making[w.t.Server])
+	if err != nil {
+		return err
+	}
+	defer release()
+	template := w.c.template(w.catalog)
+	err = w.session.Create(ctx, template)
+	if template == "" || !errors.Is(err, ErrNoTemplate) {
+		w.fresh = err == nil && template != ""
+		return err
+	}
+	if err := w.c.buildTemplate(ctx, w.server, w.catalog, template); err != nil {
+		return fmt.Errorf("making the template: %w", err)
+	}
+	err = w.session.Create(ctx, template)
+	w.fresh = err == nil
+	return err
+}
+
+func (w *work) meta() Meta {
+	return Meta{Catalog: w.catalog, Identity: tenancy.Identity{UID: w.t.UID, Generation: w.t.Generation}, Replaces: templateUID}
+}
+
+func (w *work) mark(ctx context.Context) error { return w.session.Mark(ctx, w.meta()) }
+
+// markAny takes over what a dump was made of.
+func (w *work) markAny(ctx context.Context) error {
+	m := w.meta()
+	m.Replaces = "*"
+	return w.session.Mark(ctx, m)
+}
+
+func (w *work) migrate(ctx context.Context) error {
+	m := w.c.cfg.Migrator
+	if m == nil {
+		return nil
+	}
+	target, _ := m.Target()
+	if w.fresh {
+		w.version = &target
+		return nil
+	}
+	return w.withDB(ctx, func(db *sql.DB) error {
+		if _, err := m.Up(ctx, db, target); err != nil {
+			return err
+		}
+		w.version = &target
+		return nil
+	})
+}
+
+// withDB calls fn with the database, as the administrator.
+func (w *work) withDB(ctx context.Context, fn func(*sql.DB) error) error {
+	db, err := w.session.DB(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(db), db.Close())
+}
+
+func (w *work) seed(ctx context.Context) error {
+	if w.c.cfg.Seed == nil {
+		return nil
+	}
+	return w.withDB(ctx, func(db *sql.DB) error {
+		g, err := gorm.Open(w.server.Dialector(db), &gorm.Config{
+			NamingStrategy: w.c.main.NamingStrategy,
+			Logger:         w.c.main.Logger,
+			NowFunc:        w.c.main.NowFunc,
+			TranslateError: w.c.main.TranslateError,
+		})
+		if err != nil {
+			return err
+		}
+		return w.c.cfg.Seed(ctx, g.WithContext(ctx), w.t)
+	})
+}
+
+func (w *work) open(ctx context.Context) error { return w.session.Open(ctx) }
+
+// schema adds what is known of the schema to a change.
+func (w *work) schema(u *set) *set {
+	if w.version != nil {
+		fingerprint := ""
+		if target, f := w.c.cfg.Migrator.Target(); target == *w.version {
+			fingerprint = f
+		}
+		u.add("version", *w.version).add("fingerprint", fingerprint)
+	}
+	return u
+}
+
+func (w *work) activate(ctx context.Context) error {
+	return w.finish(ctx, Active, w.schema(new(set)).add("reason", ""))
+}
+
+func (w *work) shelve(ctx context.Context) error {
+	return w.finish(ctx, Ready, w.schema(new(set)))
+}
+
+// checkAdopted makes sure that the database is there, and nobody's.
+func (w *work) checkAdopted(ctx context.Context) error {
+	there, err := w.session.Exists(ctx)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("there is no database %q to adopt", w.t.Database)
+	}
+	owner, err := w.session.Owner(ctx)
+	if err != nil || owner.UID == "" || owner.UID == w.t.UID || w.t.plan.Force {
+		return err
+	}
+	// What a tombstone says may be adopted again, and a copy of it.
+	if owner.Catalog == w.catalog {
+		old, err := w.c.store.byUID(ctx, owner.UID)
+		if errors.Is(err, errNoRow) || err == nil && old.State == Deleted {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: it says that it is tenant %s's", ErrForeign, old.name())
+	}
+	return fmt.Errorf("%w: it says that it is catalog %s's; set Force if that one is gone", ErrForeign, owner.Catalog)
+}
+
+// markAdopted is after checkAdopted.
+func (w *work) markAdopted(ctx context.Context) error { return w.markAny(ctx) }
+
+func (w *work) migrateAdopted(ctx context.Context) error {
+	m := w.c.cfg.Migrator
+	if m == nil {
+		return nil
+	}
+	if w.t.plan.Migrate {
+		return w.migrate(ctx)
+	}
+	return w.withDB(ctx, func(db *sql.DB) error {
+		version, err := m.Current(ctx, db)
+		w.version = &version
+		return err
+	})
+}
+
+var errNoDump = errors.New("the dump is needed once more")
+
+func (w *work) restore(ctx context.Context) error {
+	if w.dump == nil {
+		return errNoDump
+	}
+	release, err := takePlace(ctx, w.c.making[w.t.Server])
+	if err != nil {
+		return err
+	}
+	defer release()
+	return w.session.Restore(ctx, w.dump)
+}
+
+func (w *work) fence(ctx context.Context) error {
+	drain := w.t.plan.Drain
+	if drain == 0 {
+		drain = w.c.cfg.Drain
+	}
+	return w.session.Fence(ctx, max(drain, 0))
+}
+
+func (w *work) suspended(ctx context.Context) error { return w.finish(ctx, Suspended, new(set)) }
+
+func (w *work) rename(ctx context.Context) error {
+	if w.t.ID == w.t.plan.NewID {
+		return nil
+	}
+	old := w.t
+	t, err := w.c.store.note(ctx, w.t, w.owner, new(set).add("id", w.t.plan.NewID))
+	if isUnique(err) {
+		return fmt.Errorf("%w: %s", ErrExists, w.t.plan.NewID)
+	}
+	if err != nil {
+		return err
+	}
+	w.t = t
+	w.c.lookups.news(newsOf(old, t)...)
+	return nil
+}
+
+// openAgain lets the application in, if it was.
+func (w *work) openAgain(ctx context.Context) error {
+	if w.t.plan.Was == Suspended {
+		return nil
+	}
+	return w.session.Open(ctx)
+}
+
+func (w *work) goBack(ctx context.Context) error {
+	to := w.t.plan.Was
+	if to != Suspended {
+		to = Active
+	}
+	return w.finish(ctx, to, new(set))
+}
+
+// copied is where a move goes to, unless it is there already, or was called
+// off.
+func (w *work) moves() bool {
+	return w.t.plan.Database != "" && w.t.plan.Database != w.t.Database
+}
+
+func (w *work) copyAway(ctx context.Context) error {
+	if !w.moves() {
+		return nil
+	}
+	server, err := w.c.server(w.t.plan.Server)
+	if err != nil {
+		return err
+	}
+	release, err := takePlace(ctx, w.c.making[w.t.plan.Server])
+	if err != nil {
+		return err
+	}
+	defer release()
+	to, err := server.Session(ctx, w.t.plan.Database, w.steal)
+	if err != nil {
+		return err
+	}
+	defer to.Close() //nolint:errcheck // all that was done has been answered
+	r, pw := io.Pipe()
+	dumped := make(chan error, 1)
+	go func() {
+		err := w.session.Dump(ctx, pw)
+		_ = pw.CloseWithError(err)
+		dumped <- err
+	}()
+	err = to.Restore(ctx, r)
+	_ = r.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // ends the dump, if it goes on
+	if dumpErr := <-dumped; dumpErr != nil && err == nil {
+		err = dumpErr
+	}
+	if err != nil {
+		return err
+	}
+	m := w.meta()
+	m.Replaces = w.t.UID
+	return to.Mark(ctx, m)
+}
+
+// switchServer makes the copy the tenant's database, and the old one a row of
+// its own that is to be dropped: both or none.
+func (w *work) switchServer(ctx context.Context) error {
+	if !w.moves() {
+		return nil
+	}
+	server, err := w.c.server(w.t.plan.Server)
+	if err != nil {
+		return err
+	}
+	old := w.t
+	t, err := w.c.store.relocate(ctx, w.t, w.owner)
+	if err != nil {
+		return err
+	}
+	w.t = t
+	w.c.lookups.news(newsOf(t)...)
+	_ = w.session.Close()
+	w.session = nil
+	w.server = server
+	if w.session, err = server.Session(ctx, t.Database, w.steal); err != nil {
+		return fmt.Errorf("after the move from %s: %w", old.Server, err)
+	}
+	return nil
+}
+
+// markRemoved raises the generation of what will be gone, so that no stale
+// pool can use it any more while it is still there.
+func (w *work) markRemoved(ctx context.Context) error {
+	if w.forgets() || !w.t.plan.served() {
+		return nil
+	}
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return err
+	}
+	return w.mark(ctx)
+}
+
+// served reports whether the tenant had a life before its removal.
+func (p plan) served() bool { return p.Was == Active || p.Was == Suspended || p.Was == Moving }
+
+// forgets reports whether only the row goes: of a database that was never
+// adopted to the end.
+func (w *work) forgets() bool { return w.t.plan.Keep && !w.t.plan.served() }
+
+func (w *work) fenceRemoved(ctx context.Context) error {
+	if w.forgets() {
+		return nil
+	}
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return err
+	}
+	err = w.fence(ctx)
+	if errors.Is(err, ErrNotFenced) && !w.t.plan.Keep {
+		// Its drop is the better fence: it fails, or takes the database away
+		// from whoever has it open.
+		w.c.cfg.Logger.Warn("tenancy: a database that is removed is still in use", "tenant", w.t.name(), "error", err)
+		return nil
+	}
+	return err
+}
+
+func (w *work) backup(ctx context.Context) error {
+	hook := w.c.cfg.Backup
+	if hook == nil || w.t.plan.NoBackup || w.t.plan.Keep || !w.t.plan.served() || w.t.Backup != "" {
+		return nil
+	}
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return err
+	}
+	location, err := hook(ctx, w.t, func(to io.Writer) error { return w.session.Dump(ctx, to) })
+	if err != nil {
+		return fmt.Errorf("the backup: %w", err)
+	}
+	t, err := w.c.store.note(ctx, w.t, w.owner, new(set).add("backup", location))
+	if err == nil {
+		w.t = t
+	}
+	return err
+}
+
+func (w *work) drop(ctx context.Context) error {
+	if w.t.plan.Keep {
+		return nil
+	}
+	release, err := takePlace(ctx, w.c.drops[w.t.Server])
+	if err != nil {
+		return err
+	}
+	defer release()
+	return w.session.Drop(ctx)
+}
+
+func (w *work) bury(ctx context.Context) error { return w.finish(ctx, Deleted, new(set)) }

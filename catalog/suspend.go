@@ -1,0 +1,154 @@
+package catalog
+
+import (
+	"context"
+	"time"
+
+	"github.com/gorm-tenancy/tenancy"
+)
+
+// SuspendOptions says how a tenant is suspended.
+type SuspendOptions struct {
+	// Reason is kept in the row, and is in the error that the tenant's
+	// statements get.
+	Reason string
+	// Drain is how long work in flight may go on. Defaults to Config.Drain;
+	// negative means not at all.
+	Drain time.Duration
+}
+
+// Suspend takes an active tenant out of service, in all processes: its
+// statements are refused with tenancy.ErrTenantSuspended. Processes that hear
+// of it retire its pools and let what is in flight finish; who did not hear
+// meets the fence in the server: connections are refused, and those that are
+// there after Drain are ended. When Suspend returns nil, that was verified: no
+// session of the application is in the database. ErrNotFenced says that it
+// could not be made sure (on SQLite, where another process's connection can't
+// be ended); the tenant is suspended for all who hear, and Suspend can be
+// called again.
+func (c *Catalog) Suspend(ctx context.Context, id string, opts SuspendOptions) error {
+	return c.until(ctx, "suspend", id, func(t Tenant, there bool) (bool, error) {
+		switch {
+		case !there, t.State == Provisioning, t.State == Deleting:
+			return false, notFound("suspend", id)
+		case t.State == Suspended && t.Task == "":
+			return true, nil
+		case t.State == Moving:
+			return false, stateError("suspend", t, ErrUnfinished, "call Resume first")
+		}
+		if t.Reason != opts.Reason {
+			var err error
+			if t, err = c.store.change(ctx, new(set).add("reason", opts.Reason), t.UID, "revision = ?", t.revision); err != nil {
+				return false, err
+			}
+		}
+		_, err := c.start(ctx, t, TaskSuspend, plan{Drain: opts.Drain}, nil)
+		return err == nil, err
+	})
+}
+
+// Unsuspend puts a suspended tenant back into service. It also takes back a
+// Suspend that failed.
+func (c *Catalog) Unsuspend(ctx context.Context, id string) error {
+	return c.until(ctx, "unsuspend", id, func(t Tenant, there bool) (bool, error) {
+		switch {
+		case !there, t.State == Provisioning, t.State == Deleting:
+			return false, notFound("unsuspend", id)
+		case t.State == Active && t.Task == "":
+			return true, nil
+		case t.State != Suspended:
+			return false, stateError("unsuspend", t, ErrUnfinished, "call Resume first")
+		}
+		_, err := c.start(ctx, t, TaskUnsuspend, plan{}, nil)
+		return err == nil, err
+	})
+}
+
+// Rename gives a tenant another id. Its database stays. It is out of service
+// for the moment that the fence takes: only so can no process go on to serve it
+// under the old id, which may soon be another tenant's. A suspended tenant
+// stays suspended.
+func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
+	if err := c.checkNew("rename", newID, CreateOptions{}); err != nil {
+		return err
+	}
+	if id == newID {
+		return nil
+	}
+	return c.until(ctx, "rename", id, func(t Tenant, there bool) (bool, error) {
+		if !there {
+			return c.renamed(ctx, id, newID)
+		}
+		p := plan{Was: t.State, NewID: newID}
+		switch {
+		case t.State == Moving && t.Task == TaskRename:
+			p.Was = t.plan.Was
+		case t.State == Provisioning, t.State == Deleting:
+			return false, notFound("rename", id)
+		}
+		if other, err := c.store.byID(ctx, newID); err == nil {
+			return false, &tenancy.Error{Op: "rename", Tenant: id, Err: ErrExists, Detail: other.String()}
+		}
+		_, err := c.start(ctx, t, TaskRename, p, nil)
+		return err == nil, err
+	})
+}
+
+// renamed goes on with a rename that had given the row its new id already.
+func (c *Catalog) renamed(ctx context.Context, id, newID string) (bool, error) {
+	t, err := c.store.byID(ctx, newID)
+	if err != nil || t.Task != TaskRename || t.leased {
+		return false, notFound("rename", id)
+	}
+	_, err = c.start(ctx, t, TaskRename, t.plan, nil)
+	return err == nil, err
+}
+
+// Move takes a tenant to another server, by a dump that is restored there. The
+// tenant is suspended meanwhile; a suspended one stays suspended. The old
+// database is dropped when the tenant is back in service. A Move that failed
+// can be called again, to the same server or another one, or called off by
+// moving to the server that the tenant is on.
+func (c *Catalog) Move(ctx context.Context, id, server string) error {
+	if _, err := c.server(server); err != nil {
+		return &tenancy.Error{Op: "move", Tenant: id, Err: ErrUnknownServer, Cause: err}
+	}
+	var left *Tenant
+	err := c.until(ctx, "move", id, func(t Tenant, there bool) (bool, error) {
+		if !there || t.State == Provisioning || t.State == Deleting {
+			return false, notFound("move", id)
+		}
+		p := plan{Was: t.State, Server: server}
+		if t.Task == TaskMove {
+			p.Was = t.plan.Was
+			if t.plan.Server == server {
+				p.Database = t.plan.Database
+			} else if t.plan.Database != "" && t.plan.Database != t.Database {
+				// A copy that was begun elsewhere and is of no use.
+				if err := c.store.leftover(ctx, t.plan.Server, t.plan.Database); err != nil && !isUnique(err) {
+					return false, c.mainError("move", err)
+				}
+			}
+		} else if t.Server == server {
+			return true, nil
+		}
+		switch {
+		case t.Server == server:
+			p.Database = t.Database // called off
+		case p.Database == "":
+			p.Database = newDatabaseName(id)
+		}
+		old := t
+		moved, err := c.start(ctx, t, TaskMove, p, nil)
+		if err == nil && moved.Database != old.Database {
+			left = &old
+		}
+		return err == nil, err
+	})
+	if left != nil {
+		if _, e := c.removeLeft(ctx, left.Server, left.Database); e != nil {
+			c.cfg.Logger.Warn("tenancy: the old database of a tenant that moved is dropped by the next Resume", "tenant", id, "error", e)
+		}
+	}
+	return err
+}

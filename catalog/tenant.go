@@ -1,0 +1,91 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Tenant is a row of the catalog.
+type Tenant struct {
+	// UID is the row's own, for ever. An ID can come again, or change.
+	UID string `json:"uid"`
+	// ID is what the application calls the tenant; "" for a ready database
+	// that waits for one.
+	ID    string `json:"id,omitempty"`
+	State State  `json:"state"`
+	// Server names one of [Config.Servers], and Database is on it.
+	Server   string `json:"server"`
+	Database string `json:"database"`
+	// Generation counts how often the database was put out of service; see
+	// tenancy.Identity.
+	Generation int64 `json:"generation"`
+	// Version and Fingerprint are those of the schema, when last looked at.
+	Version     int64  `json:"version"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// MaxConns is tenancy.Database.MaxConns.
+	MaxConns int               `json:"max_conns,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	// Adopted is true for a database that the catalog did not make.
+	Adopted bool `json:"adopted,omitempty"`
+	// Task is work that was begun and is not finished: by somebody who is at
+	// it now, or who failed (then Step and LastError say where and why) or
+	// died. [Catalog.Resume] finishes it.
+	Task      Task   `json:"task,omitempty"`
+	Step      string `json:"step,omitempty"`
+	LastError string `json:"last_error,omitempty"`
+	// Reason is what Suspend was told.
+	Reason string `json:"reason,omitempty"`
+	// Backup is where the backup hook put the last backup before a removal.
+	Backup    string     `json:"backup,omitempty"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+	DeletedAt *time.Time `json:"deleted_at,omitempty"`
+
+	revision   int64
+	leaseOwner string
+	leased     bool // by somebody, when the row was read
+	plan       plan
+}
+
+// plan is what a task must know to be finished by another process.
+type plan struct {
+	// Was is the state that the task returns to.
+	Was State `json:"was,omitempty"`
+	// NewID is that of a rename.
+	NewID string `json:"new_id,omitempty"`
+	// Keep keeps the database of a removed tenant.
+	Keep bool `json:"keep,omitempty"`
+	// NoBackup leaves the backup hook out.
+	NoBackup bool `json:"no_backup,omitempty"`
+	// Migrate brings an adopted database forward, and Force adopts one that
+	// says it is another catalog's.
+	Migrate bool `json:"migrate,omitempty"`
+	Force   bool `json:"force,omitempty"`
+	// Drain is how long work in flight may go on: 0 for Config.Drain, negative
+	// for not at all.
+	Drain time.Duration `json:"drain,omitempty"`
+	// Server and Database are where a move goes to.
+	Server   string `json:"server,omitempty"`
+	Database string `json:"database,omitempty"`
+}
+
+func (p plan) String() string {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return string(b)
+}
+
+// name is what errors call the tenant.
+func (t Tenant) name() string {
+	if t.ID == "" {
+		return "(ready database " + t.Database + ")"
+	}
+	return t.ID
+}
+
+func (t Tenant) String() string {
+	return fmt.Sprintf("%s (%s, %s on %s)", t.name(), t.State, t.Database, t.Server)
+}

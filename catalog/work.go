@@ -1,0 +1,234 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/gorm-tenancy/tenancy"
+)
+
+// work is one task on one tenant, by whoever has its lease.
+type work struct {
+	c       *Catalog
+	t       Tenant // as it is in the catalog now
+	owner   string // of the lease
+	steal   bool   // the lease was taken from somebody who is silent
+	catalog string // its id
+	server  Server
+	session Session
+	dump    io.Reader // what a restore reads
+	fresh   bool      // the database was copied from the current template now
+	version *int64    // of the schema, where it was looked at
+}
+
+// step is a part of a task that is done again from its beginning when it was
+// interrupted: done twice is the same as done once.
+type step struct {
+	name string
+	do   func(*work, context.Context) error
+}
+
+// newOwner names this piece of work in the lease.
+func newOwner() string { return newUID() }
+
+// run does the steps of the task that w has leased. When it fails the row says
+// where and why, and anybody may go on.
+func (c *Catalog) run(ctx context.Context, w *work) (Tenant, error) {
+	task := w.t.Task
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		c.keepLease(ctx, w.t.UID, w.owner, cancel)
+	}()
+	at, err := c.steps(ctx, w, task)
+	if err != nil && ctx.Err() != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errLost) {
+			err = cause
+		}
+	}
+	cancel(nil)
+	<-kept
+	if w.session != nil {
+		if e := w.session.Close(); e != nil && err == nil {
+			c.cfg.Logger.Warn("tenancy: the end of administrative work", "database", w.t.Database, "error", e)
+		}
+	}
+	if err == nil {
+		return w.t, nil
+	}
+	message := err.Error()
+	if !errors.Is(err, errLost) {
+		// Not under ctx, which may be why it failed. If this fails too, the
+		// lease runs out by itself.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if e := c.store.fail(ctx, w.t.UID, w.owner, at, message); e != nil {
+			c.cfg.Logger.Warn("tenancy: a failure could not be noted in the catalog", "tenant", w.t.name(), "failure", err, "error", e)
+		}
+	}
+	return w.t, &tenancy.Error{Op: string(task), Tenant: w.t.ID, Err: reason(err), Cause: err,
+		Detail: fmt.Sprintf("step %q failed on server %s; it is %s", at, w.t.Server, w.t.State),
+		Hint:   tasks[task].hint}
+}
+
+// reason is the error of this module in err, if there is one.
+func reason(err error) error {
+	for _, known := range []error{ErrForeign, ErrNotFenced, ErrExists, ErrUnknownServer, ErrNoTemplate, ErrBusy} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	if errors.Is(err, errLost) {
+		return ErrBusy
+	}
+	return nil
+}
+
+// steps does them one after the other, and returns the one that failed.
+func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err error) {
+	if w.server, err = c.server(w.t.Server); err != nil {
+		return "begin", err
+	}
+	if w.catalog, err = c.catalogID(ctx); err != nil {
+		return "begin", err
+	}
+	c.cfg.at(task, "begin", true)
+	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
+		return "begin", err
+	}
+	for _, s := range tasks[task].steps {
+		c.cfg.at(task, s.name, false)
+		// Who waited for the session may have lost the lease meanwhile, and
+		// nothing on the server would stop it.
+		if err := c.store.renew(ctx, w.t.UID, w.owner, c.cfg.Lease); err != nil {
+			return s.name, err
+		}
+		if err := s.do(w, ctx); err != nil {
+			return s.name, err
+		}
+		c.cfg.at(task, s.name, true)
+	}
+	return "", nil
+}
+
+// keepLease renews the lease until ctx ends, and ends the work when it is
+// lost: when another has it, or when the main database has not been reached for
+// as long as it lasts.
+func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(c.cfg.Lease / 3)
+	defer ticker.Stop()
+	last := monotonic()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		began := monotonic()
+		renewing, done := context.WithTimeout(ctx, c.cfg.Lease/3)
+		err := c.store.renew(renewing, uid, owner, c.cfg.Lease)
+		done()
+		switch {
+		case err == nil:
+			last = began
+		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease:
+			cancel(fmt.Errorf("%w (%w)", errLost, err))
+			return
+		}
+	}
+}
+
+// start takes the lease of t for a task, and runs it.
+func (c *Catalog) start(ctx context.Context, t Tenant, task Task, p plan, dump io.Reader) (Tenant, error) {
+	w, err := c.lease(ctx, t, task, p)
+	if err != nil {
+		return t, err
+	}
+	w.dump = dump
+	return c.run(ctx, w)
+}
+
+// lease makes t the work of this process. errLost says that it has changed
+// since it was read.
+func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan) (*work, error) {
+	op := tasks[task]
+	to, ok := op.from[t.State]
+	if !ok {
+		return nil, stateError(string(task), t, ErrState, "")
+	}
+	if t.Task != "" && t.Task != task && !slices.Contains(op.over, t.Task) {
+		return nil, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrUnfinished,
+			Detail: fmt.Sprintf("its %s stopped at step %q: %s", t.Task, t.Step, cmp.Or(t.LastError, "the process died")),
+			Hint:   "call Resume first, or Remove"}
+	}
+	owner := newOwner()
+	leased, err := c.store.begin(ctx, t, to, task, p, op.fences, owner, c.cfg.Lease)
+	if err != nil {
+		return nil, err
+	}
+	if leased.place() != t.place() {
+		c.lookups.news(t.ID)
+	}
+	return &work{c: c, t: leased, owner: owner, steal: t.leaseOwner != ""}, nil
+}
+
+// finish ends w's task in the state to.
+func (w *work) finish(ctx context.Context, to State, u *set) error {
+	old := w.t
+	t, err := w.c.store.finish(ctx, w.t, to, w.owner, u)
+	if err != nil {
+		return err
+	}
+	w.t = t
+	w.c.lookups.news(newsOf(old, t)...)
+	return nil
+}
+
+func newsOf(rows ...Tenant) (ids []string) {
+	for _, t := range rows {
+		if t.ID != "" {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+// attempt is what an operation makes of a row: done, or again because the row
+// changed or somebody is at work on it.
+type attempt func(t Tenant, there bool) (done bool, err error)
+
+// until reads the row of id and calls try until that is done. It waits while
+// another process is at work on the tenant, for Config.Wait at most.
+func (c *Catalog) until(ctx context.Context, op, id string, try attempt) error {
+	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	began := monotonic()
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		t, err := c.store.byID(ctx, id)
+		there := err == nil
+		if err != nil && !errors.Is(err, errNoRow) {
+			return c.mainError(op, err)
+		}
+		if !t.leased {
+			done, err := try(t, there)
+			if done || err != nil && !errors.Is(err, errLost) {
+				return err
+			}
+		}
+		if monotonic()-began > c.cfg.Wait {
+			return &tenancy.Error{Op: op, Tenant: id, Err: ErrBusy, Detail: fmt.Sprintf("its %s has not ended within %s", t.Task, c.cfg.Wait),
+				Hint: "try again later, or raise Config.Wait"}
+		}
+		select {
+		case <-ctx.Done():
+			return &tenancy.Error{Op: op, Tenant: id, Cause: context.Cause(ctx)}
+		case <-time.After(pause):
+		}
+	}
+}
