@@ -185,7 +185,7 @@ func (p place) open(change ...func(*catalog.Config)) (_ *process, err error) {
 	if p.Engine == "sqlite" {
 		dialector, engine = sqlite.Open(p.Main), tenancysqlite.Engine{}
 	} else {
-		dialector, engine = postgres.Open(p.Main), tenancypg.Engine{}
+		dialector, engine = postgresParts(p)
 	}
 	pr.db, err = gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	if err != nil {
@@ -250,6 +250,10 @@ func (p place) open(change ...func(*catalog.Config)) (_ *process, err error) {
 		return nil, err
 	}
 	return pr, nil
+}
+
+func postgresParts(p place) (gorm.Dialector, tenancy.Engine) {
+	return postgres.Open(p.Main), tenancypg.Engine{}
 }
 
 // start is open for a test.
