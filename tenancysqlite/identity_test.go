@@ -25,7 +25,7 @@ func TestIdentityThroughThePlugin(t *testing.T) {
 		if name == "norow" {
 			adminExec(t, sess, "DELETE FROM _tenant_meta")
 		}
-		must(t, sess.Open(t.Context()))
+		must(t, sess.Open(t.Context()), sess.Close())
 		d, err := s.Database(name)
 		must(t, err)
 		d.Identity = tenancy.Identity{UID: name, Generation: 2}
