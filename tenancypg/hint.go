@@ -39,6 +39,8 @@ func hintOf(e *pgconn.PgError) string {
 			return "give the administrator CREATEDB: ALTER ROLE ... CREATEDB"
 		case strings.Contains(e.Message, "terminate"), strings.Contains(e.Message, "superuser process"):
 			return "to end others' connections, the administrator needs: GRANT pg_signal_backend TO ...; those of a superuser only a superuser can end"
+		case strings.Contains(e.Message, "set parameter"):
+			return "only a superuser sets this one, or who has: GRANT SET ON PARAMETER ... TO ..., since PostgreSQL 15"
 		case strings.Contains(e.Message, "schema"):
 			return "the administrator must own the database, or have CREATE on its schema public: ALTER DATABASE ... OWNER TO ..."
 		}
