@@ -48,6 +48,9 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, &fileError{c.file.base(), "can't be opened", err}
 	}
+	if known, ok := dc.(driverConn); ok {
+		return conn{known}, nil
+	}
 	return dc, nil
 }
 

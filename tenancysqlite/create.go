@@ -58,7 +58,7 @@ func (e Engine) Create(ctx context.Context, dsn string) error {
 }
 
 // create does the work inside root, which lets no link lead out of it.
-func create(ctx context.Context, root *os.Root, f *file) (err error) {
+func create(ctx context.Context, root *os.Root, f *file) error {
 	dir := filepath.Dir(f.name)
 	if err := root.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -67,20 +67,24 @@ func create(ctx context.Context, root *os.Root, f *file) (err error) {
 		return err
 	}
 
-	temp := filepath.Join(dir, ".creating-"+rand.Text())
+	return makeFile(ctx, root, filepath.Join(dir, creating+rand.Text()), f.name, func(temp string) error {
+		// Made here and not by SQLite, for its mode.
+		if err := touch(root, temp, os.O_CREATE|os.O_EXCL); err != nil {
+			return err
+		}
+		return initialize(ctx, filepath.Join(root.Name(), temp))
+	})
+}
+
+// makeFile lets fill make the file temp, syncs it and links it to name, where
+// no file may be. It leaves no temp behind.
+func makeFile(ctx context.Context, root *os.Root, temp, name string, fill func(temp string) error) (err error) {
 	defer func() {
-		for _, suffix := range append([]string{""}, companions...) {
-			rmErr := root.Remove(temp + suffix)
-			if err == nil && rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-				err = rmErr
-			}
+		if rmErr := removeFile(root, temp); err == nil {
+			err = rmErr
 		}
 	}()
-	// Made here and not by SQLite, for its mode.
-	if err := touch(root, temp, os.O_CREATE|os.O_EXCL); err != nil {
-		return err
-	}
-	if err := initialize(ctx, filepath.Join(root.Name(), temp)); err != nil {
+	if err := fill(temp); err != nil {
 		return err
 	}
 	if err := touch(root, temp, 0); err != nil {
@@ -91,32 +95,54 @@ func create(ctx context.Context, root *os.Root, f *file) (err error) {
 	}
 	// Unlike a rename, a link does not overwrite what another process has
 	// created meanwhile.
-	if err := root.Link(temp, f.name); err != nil {
+	if err := root.Link(temp, name); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return &fileError{f.base(), "can't be created", fs.ErrExist}
+			return &fileError{filepath.Base(name), "can't be created", fs.ErrExist}
 		}
 		return err
 	}
-	return syncDir(root, dir)
+	return syncDir(root, filepath.Dir(name))
+}
+
+// removeFile removes the file name and its companions, each on its own: that
+// one is not there must not spare the others. The file goes last, so that no
+// companion is ever left without it.
+func removeFile(root *os.Root, name string) error {
+	if err := removeCompanions(root, name); err != nil {
+		return err
+	}
+	return removeIfThere(root, name)
+}
+
+func removeCompanions(root *os.Root, name string) error {
+	for _, suffix := range companions {
+		if err := removeIfThere(root, name+suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func removeIfThere(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // checkFree returns an error if there is a database under f's name, or what is
 // left of one.
 func checkFree(root *os.Root, f *file) error {
-	exists := func(name string) (bool, error) {
-		_, err := root.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
+	dir, base := filepath.Split(f.name)
+	for _, prefix := range []string{"", fenced, sealed} { // see Server
+		if there, err := exists(root, dir+prefix+base); err != nil {
+			return err
+		} else if there {
+			return &fileError{f.base(), "can't be created", fs.ErrExist}
 		}
-		return err == nil, err
-	}
-	if there, err := exists(f.name); err != nil {
-		return err
-	} else if there {
-		return &fileError{f.base(), "can't be created", fs.ErrExist}
 	}
 	for _, suffix := range companions {
-		if there, err := exists(f.name + suffix); err != nil {
+		if there, err := exists(root, f.name+suffix); err != nil {
 			return err
 		} else if there {
 			// Not fs.ErrExist: the database does not exist.
@@ -125,6 +151,14 @@ func checkFree(root *os.Root, f *file) error {
 		}
 	}
 	return nil
+}
+
+func exists(root *os.Root, name string) (bool, error) {
+	_, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // touch opens a file of root, syncs and closes it. It must not be called while
