@@ -43,40 +43,28 @@ func (c *Catalog) Audit(ctx context.Context) (Audit, error) {
 	current := c.template(catalogID)
 	for _, name := range sortedKeys(c.cfg.Servers) {
 		server := c.cfg.Servers[name]
-		// What is there is asked first: a database whose row is written later
-		// can't be in it, and one whose row is gone is known to be dropped.
+		// What is there is asked first: the row of a new database is written
+		// before it is made, so it is found. One that is dropped meanwhile may
+		// be reported; to drop it once more does nothing.
 		found, err := server.Databases(ctx)
 		if err != nil {
 			a.Unreachable[name] = err
 			continue
 		}
 		there := map[string]bool{}
-		known := map[string]bool{}
 		for _, f := range found {
 			there[f.Name] = f.Broken == ""
 		}
-		err = c.store.each(ctx, "server = ? AND state <> 'deleted'", []any{name}, func(t Tenant) error {
-			known[t.Database] = true
-			if t.plan.Database != "" && t.plan.Server == name {
-				known[t.plan.Database] = true
-			}
-			if !there[t.Database] && t.Task == "" {
+		known, err := c.knownNames(ctx, func(t Tenant) {
+			if t.Server == name && !there[t.Database] && t.Task == "" {
 				a.Missing = append(a.Missing, t)
 			}
-			return nil
 		})
 		if err != nil {
 			return a, c.mainError("audit", err)
 		}
-		moving := map[string]bool{}
-		if err := c.store.each(ctx, "task = 'move'", nil, func(t Tenant) error {
-			moving[t.plan.Server+"\x00"+t.plan.Database] = true
-			return nil
-		}); err != nil {
-			return a, c.mainError("audit", err)
-		}
 		for _, f := range found {
-			if known[f.Name] || moving[name+"\x00"+f.Name] || f.Template && f.Name == current {
+			if known[f.Name] || f.Template && f.Name == current {
 				continue
 			}
 			o := Orphan{Server: name, Found: f}
@@ -93,6 +81,21 @@ func (c *Catalog) Audit(ctx context.Context) (Audit, error) {
 		}
 	}
 	return a, nil
+}
+
+// knownNames returns the names of all databases that rows know, on any server:
+// two of Config.Servers may lead to one, by two addresses.
+func (c *Catalog) knownNames(ctx context.Context, visit func(Tenant)) (map[string]bool, error) {
+	known := map[string]bool{}
+	err := c.store.each(ctx, "state <> 'deleted'", nil, func(t Tenant) error {
+		known[t.Database] = true
+		if t.plan.Database != "" {
+			known[t.plan.Database] = true // of a move
+		}
+		visit(t)
+		return nil
+	})
+	return known, err
 }
 
 func (c *Catalog) owner(ctx context.Context, server Server, name string) (Meta, error) {
@@ -124,12 +127,12 @@ func (c *Catalog) DropOrphan(ctx context.Context, o Orphan, force bool) (err err
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
 	// Under the session nobody makes it a tenant's.
-	rows, err := c.store.many(ctx, "", "state <> 'deleted' AND server = ? AND dbname = ?", 1, o.Server, o.Name)
+	known, err := c.knownNames(ctx, func(Tenant) {})
 	if err != nil {
 		return c.mainError("drop", err)
 	}
-	if len(rows) > 0 {
-		return refuse("is " + rows[0].name() + "'s")
+	if known[o.Name] {
+		return refuse("is a tenant's")
 	}
 	return session.Drop(ctx)
 }

@@ -73,11 +73,11 @@ var crashes = map[catalog.Task]crash{
 			pr.write(t, "kept", "old")
 			_, err := pr.catalog.Remove(t.Context(), "kept", catalog.RemoveOptions{KeepDatabase: true})
 			require.NoError(t, err)
-			adoptable = kept.Database
+			pr.Adopt = kept.Database
 		},
 		call: func(ctx context.Context, pr *process) error {
 			_, err := pr.catalog.Adopt(ctx, crashID, catalog.AdoptOptions{
-				CreateOptions: catalog.CreateOptions{Server: "s1"}, Database: adoptable})
+				CreateOptions: catalog.CreateOptions{Server: "s1"}, Database: pr.Adopt})
 			return err
 		},
 		resumed: served("old"),
@@ -101,7 +101,7 @@ var crashes = map[catalog.Task]crash{
 	catalog.TaskSuspend: {
 		prepare: tenantWith("old"),
 		call: func(ctx context.Context, pr *process) error {
-			return pr.catalog.Suspend(ctx, crashID, catalog.SuspendOptions{Drain: -1})
+			return pr.catalog.Suspend(ctx, crashID, catalog.SuspendOptions{})
 		},
 		resumed: func(t *testing.T, pr *process) {
 			require.ErrorIs(t, pr.in(crashID).Find(&[]Note{}).Error, tenancy.ErrTenantSuspended)
@@ -112,7 +112,7 @@ var crashes = map[catalog.Task]crash{
 	catalog.TaskUnsuspend: {
 		prepare: func(t *testing.T, pr *process) {
 			tenantWith("old")(t, pr)
-			require.NoError(t, pr.catalog.Suspend(t.Context(), crashID, catalog.SuspendOptions{Drain: -1}))
+			require.NoError(t, pr.catalog.Suspend(t.Context(), crashID, catalog.SuspendOptions{}))
 		},
 		call:    func(ctx context.Context, pr *process) error { return pr.catalog.Unsuspend(ctx, crashID) },
 		resumed: served("old"),
@@ -141,7 +141,7 @@ var crashes = map[catalog.Task]crash{
 	catalog.TaskRemove: {
 		prepare: tenantWith("old"),
 		call: func(ctx context.Context, pr *process) error {
-			_, err := pr.catalog.Remove(ctx, crashID, catalog.RemoveOptions{Drain: -1})
+			_, err := pr.catalog.Remove(ctx, crashID, catalog.RemoveOptions{})
 			return err
 		},
 		resumed: func(t *testing.T, pr *process) {
@@ -159,9 +159,6 @@ var crashes = map[catalog.Task]crash{
 		},
 	},
 }
-
-// adoptable is the database that the adopting child is told of.
-var adoptable string
 
 func tenantWith(text string) func(*testing.T, *process) {
 	return func(t *testing.T, pr *process) {
@@ -182,7 +179,6 @@ func served(texts ...string) func(*testing.T, *process) {
 
 // crashChild runs the task and kills itself at the step.
 func crashChild(spec childSpec, _ *bufio.Scanner) error {
-	adoptable = spec.ID
 	pr, err := spec.open(func(cfg *catalog.Config) {
 		catalog.At(cfg, func(task catalog.Task, step string, after bool) {
 			if string(task) == spec.Task && step == spec.Step && after == spec.After {
@@ -218,7 +214,10 @@ func TestCrash(t *testing.T) {
 			for _, point := range points {
 				for _, how := range []string{"resume", "remove"} {
 					name := fmt.Sprintf("%s/%s/%s/%s", engine, task, strings.ReplaceAll(point, "/", "_"), how)
-					t.Run(name, func(t *testing.T) { crashAt(t, engine, task, point, how) })
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						crashAt(t, engine, task, point, how)
+					})
 				}
 			}
 		}
@@ -240,11 +239,12 @@ func crashAt(t *testing.T, engine string, task catalog.Task, point, how string) 
 	}
 	test.prepare(t, pr)
 	step, when, _ := strings.Cut(point, "/")
-	c := startChild(t, childSpec{Work: "crash", place: p, Task: string(task), Step: step, After: when == "after", ID: adoptable})
+	c := startChild(t, childSpec{Work: "crash", place: pr.place, Task: string(task), Step: step, After: when == "after"})
 	said, err := c.end(t)
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit, said)
 	require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), said)
+	pr.forgetLeases(t) // TestLease waits for one to run out
 
 	if how == "remove" {
 		for row, err := range pr.catalog.List(t.Context(), catalog.Filter{}) {
@@ -261,7 +261,7 @@ func crashAt(t *testing.T, engine string, task catalog.Task, point, how string) 
 			if point != "activate/after" {
 				require.Len(t, p.there(t), 1)
 				_, err := pr.catalog.Adopt(t.Context(), "again", catalog.AdoptOptions{
-					CreateOptions: catalog.CreateOptions{Server: "s1"}, Database: adoptable})
+					CreateOptions: catalog.CreateOptions{Server: "s1"}, Database: pr.Adopt})
 				require.NoError(t, err)
 				require.Equal(t, []string{"old"}, pr.notes(t, "again"))
 			}
@@ -279,7 +279,6 @@ func crashAt(t *testing.T, engine string, task catalog.Task, point, how string) 
 	}
 	pr.inOrder(t)
 	test.resumed(t, pr)
-	// And the operation itself can be called again: it finds its work done.
 	pr.inOrder(t)
 }
 

@@ -187,6 +187,10 @@ func (w *work) restore(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	// What an earlier try left is of no use, and nobody was served from it.
+	if err := w.session.Drop(ctx); err != nil {
+		return err
+	}
 	return w.session.Restore(ctx, w.dump)
 }
 
@@ -294,8 +298,7 @@ func (w *work) switchServer(ctx context.Context) error {
 	}
 	w.t = t
 	w.c.lookups.news(newsOf(t)...)
-	_ = w.session.Close()
-	w.session = nil
+	w.endSession()
 	w.server = server
 	if w.session, err = server.Session(ctx, t.Database, w.steal); err != nil {
 		return fmt.Errorf("after the move from %s: %w", old.Server, err)

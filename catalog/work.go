@@ -55,11 +55,7 @@ func (c *Catalog) run(ctx context.Context, w *work) (Tenant, error) {
 	}
 	cancel(nil)
 	<-kept
-	if w.session != nil {
-		if e := w.session.Close(); e != nil && err == nil {
-			c.cfg.Logger.Warn("tenancy: the end of administrative work", "database", w.t.Database, "error", e)
-		}
-	}
+	w.endSession()
 	if err == nil {
 		return w.t, nil
 	}
@@ -103,7 +99,14 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
 		return "begin", err
 	}
-	for _, s := range tasks[task].steps {
+	all := tasks[task].steps
+	for i, s := range all {
+		if i == len(all)-1 {
+			// The last one only writes the row, which the lease guards. So
+			// nothing of the session is left when the row says that all is
+			// done.
+			w.endSession()
+		}
 		c.cfg.at(task, s.name, false)
 		// Who waited for the session may have lost the lease meanwhile, and
 		// nothing on the server would stop it.
@@ -116,6 +119,16 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 		c.cfg.at(task, s.name, true)
 	}
 	return "", nil
+}
+
+func (w *work) endSession() {
+	if w.session == nil {
+		return
+	}
+	if err := w.session.Close(); err != nil {
+		w.c.cfg.Logger.Warn("tenancy: the end of administrative work", "database", w.t.Database, "error", err)
+	}
+	w.session = nil
 }
 
 // keepLease renews the lease until ctx ends, and ends the work when it is
