@@ -222,3 +222,42 @@ func ExampleBackupDir() {
 	// deleted true
 	// anvils
 }
+
+// A release brings a new column. New tenants get it by the catalog; those that
+// are there are migrated with the administrator's rights, one after the other.
+func ExampleCatalog_List() {
+	shop := newShop()
+	defer shop.close()
+	servers := map[string]catalog.Server{"local": shop.server}
+	cat := shop.use(catalog.Config{Servers: servers, Migrator: invoices})
+	ctx := context.Background()
+	_, err := cat.Create(ctx, "acme", catalog.CreateOptions{})
+	must(err)
+
+	release := migrate.Func(2, func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, "ALTER TABLE invoices ADD COLUMN paid boolean")
+		return err
+	})
+	target, _ := release.Target()
+	bring := func(t catalog.Tenant) (err error) {
+		session, err := servers[t.Server].Session(ctx, t.Database, false)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, session.Close()) }()
+		db, err := session.DB(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = release.Up(ctx, db, target)
+		return errors.Join(err, db.Close())
+	}
+	for t, err := range cat.List(ctx, catalog.Filter{States: []catalog.State{catalog.Active, catalog.Suspended}}) {
+		must(err)
+		must(bring(t))
+		fmt.Println(t.ID, "has version", target)
+	}
+	must(shop.db.WithContext(tenant.Ctx(ctx, "acme")).Exec("UPDATE invoices SET paid = true").Error)
+	// Output:
+	// acme has version 2
+}
