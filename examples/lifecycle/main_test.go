@@ -94,17 +94,15 @@ func TestRunOnSQLite(t *testing.T) {
 func TestRunOnPostgres(t *testing.T) {
 	one, two := pgtest.Start(t), pgtest.Start(t)
 	for _, pg := range []*pgtest.Cluster{one, two} {
-		pg.Exec(t, "postgres", "CREATE ROLE admin LOGIN CREATEDB IN ROLE pg_signal_backend")
-		pg.Exec(t, "postgres", "CREATE ROLE app LOGIN")
-		pg.Exec(t, "postgres", "CREATE DATABASE main OWNER admin")
+		setUp(t, pg)
 	}
 	for _, test := range []struct {
 		where string
 		dsns
 	}{
-		{"two roles, two servers", dsns{as(t, one, "admin"), as(t, one, "app"), as(t, two, "admin"), as(t, two, "app")}},
-		{"one role, two servers", dsns{admin: as(t, one, "admin"), admin2: as(t, two, "admin")}},
-		{"one server", dsns{admin: as(t, one, "admin"), app: as(t, one, "app")}},
+		{"two roles, two servers", dsns{as(t, one, "tenancy_admin"), as(t, one, "app"), as(t, two, "tenancy_admin"), as(t, two, "app")}},
+		{"one role, two servers", dsns{admin: as(t, one, "tenancy_admin"), admin2: as(t, two, "tenancy_admin")}},
+		{"one server", dsns{admin: as(t, one, "tenancy_admin"), app: as(t, one, "app")}},
 	} {
 		t.Run(test.where, func(t *testing.T) {
 			var out bytes.Buffer
@@ -116,7 +114,7 @@ func TestRunOnPostgres(t *testing.T) {
 			}
 			for _, pg := range []*pgtest.Cluster{one, two} {
 				require.Equal(t, "main", ask(t, pg, "postgres",
-					"SELECT string_agg(datname, ' ') FROM pg_database WHERE datdba = 'admin'::regrole"), "databases that are left")
+					"SELECT string_agg(datname, ' ') FROM pg_database WHERE datdba = 'tenancy_admin'::regrole"), "databases that are left")
 				require.Equal(t, "0", ask(t, pg, "main",
 					"SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace)"+
 						" + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace)"), "tables that are left")
@@ -125,10 +123,24 @@ func TestRunOnPostgres(t *testing.T) {
 	}
 	t.Run("a main database with a catalog", func(t *testing.T) {
 		one.Exec(t, "main", "CREATE TABLE tenancy_catalog ()")
-		err := run(&bytes.Buffer{}, dsns{admin: as(t, one, "admin"), app: as(t, one, "app")})
+		err := run(&bytes.Buffer{}, dsns{admin: as(t, one, "tenancy_admin"), app: as(t, one, "app")})
 		require.ErrorContains(t, err, "has a catalog already")
 		require.Equal(t, "1", ask(t, one, "main", "SELECT count(*) FROM pg_class WHERE relname = 'tenancy_catalog'"))
 	})
+}
+
+// setUp runs the SQL that docs/lifecycle.md tells its readers to run.
+func setUp(t *testing.T, pg *pgtest.Cluster) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/lifecycle.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(page), "```sql\n")
+	require.True(t, ok)
+	block, _, ok := strings.Cut(rest, "```")
+	require.True(t, ok)
+	for q := range strings.SplitSeq(block, ";\n") {
+		pg.Exec(t, "postgres", q)
+	}
 }
 
 // as is the DSN of the main database for a role.
