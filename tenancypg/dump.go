@@ -24,6 +24,8 @@ const (
 	// killPatience is how long a program that was killed may leave its pipes
 	// open.
 	killPatience = 5 * time.Second
+	// programSuffix tells a program from the session's other connections.
+	programSuffix = " program"
 	// stderrKept is how much of a program's last words is kept.
 	stderrKept = 2048
 )
@@ -151,7 +153,7 @@ func (ses *session) run(ctx context.Context, program string, args []string, in i
 			var there bool
 			err := ses.adminLocked(ctx, func(pc *pgx.Conn) error {
 				return pc.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND application_name = $2)",
-					ses.name, ses.token).Scan(&there)
+					ses.name, ses.token+programSuffix).Scan(&there)
 			})
 			if err != nil || there {
 				return err

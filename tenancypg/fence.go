@@ -97,7 +97,7 @@ func (ses *session) shut(ctx context.Context, f facts) (everyone bool, err error
 type exit struct {
 	ses      *session
 	oid      uint32
-	keep     string // application_name of the administrator's sessions that may stay, or allAdmins
+	keep     string // how the application_name of the administrator's sessions that may stay begins
 	starting []starting
 	listed   bool // starting is known
 	locked   bool // ses.mu is held
@@ -199,7 +199,7 @@ func (e *exit) look(ctx context.Context) (left []sessionOf, err error) {
 			SELECT pid, coalesce(usename::text, usesysid::text), coalesce(application_name, '') FROM pg_stat_activity
 			WHERE datid = $1 AND usesysid IS NOT NULL AND pid <> pg_backend_pid()
 				AND (backend_type IS NULL OR backend_type IN ('client backend', 'walsender'))
-				AND NOT (usesysid = $2 AND ($3 = '' OR application_name = $3))`, e.oid, e.ses.roles.admin, e.keep)
+				AND NOT (usesysid = $2 AND starts_with(coalesce(application_name, ''), $3))`, e.oid, e.ses.roles.admin, e.keep)
 		if err != nil {
 			return err
 		}

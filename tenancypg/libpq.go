@@ -72,7 +72,7 @@ func (ses *session) libpqEnv(ctx context.Context) ([]string, error) {
 		"PGUSER":            cfg.User,
 		"PGPASSWORD":        cfg.Password,
 		"PGDATABASE":        ses.name, // taken as it is; an argument may be a whole DSN
-		"PGAPPNAME":         ses.token,
+		"PGAPPNAME":         ses.token + programSuffix,
 		"PGOPTIONS":         "-c default_transaction_read_only=off",
 		"PGCONNECT_TIMEOUT": strconv.Itoa(max(int(cfg.ConnectTimeout.Seconds()), 0)),
 		"LC_ALL":            "C", // its messages are told apart
