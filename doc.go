@@ -29,6 +29,14 @@
 // binds a *gorm.DB to a tenant, [With] runs a piece of work for one, and [Each]
 // for many.
 //
+// # Tenants that come and go
+//
+// Package catalog is a [Resolver] that keeps the tenants in a table of the main
+// database, and creates, suspends, renames, moves, backs up and removes them, in
+// all processes. It sets [Database.Identity], by which each new connection is
+// asked whose database it leads to ([ErrWrongDatabase] otherwise); other
+// resolvers may too.
+//
 // # What is refused
 //
 // A statement is refused, with an error that errors.Is knows, when it has no
@@ -53,7 +61,8 @@
 // (Limits.MaxConnsPerServer), which is never exceeded: idle ones of other
 // tenants are closed for those who wait. Every wait is bounded and ends with
 // [ErrPoolExhausted]. A server that can't be reached fails fast
-// ([ErrUnavailable]) and does not concern the tenants of others. [Plugin.Stats] shows the pools, an [Observer] hears of events, and
+// ([ErrUnavailable]) and does not concern the tenants of others.
+// [Plugin.Stats] shows the pools, an [Observer] hears of events, and
 // [Plugin.Close] ends all of it at shutdown.
 //
 // # Concurrency
