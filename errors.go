@@ -76,7 +76,7 @@ func (e *Error) Error() string {
 		b.WriteString(": tenant ")
 		b.WriteString(quoteID(e.Tenant))
 	}
-	if e.Err != nil {
+	if e.Err != nil && (e.Cause == nil || !strings.HasPrefix(e.Cause.Error(), e.Err.Error())) {
 		b.WriteString(": ")
 		b.WriteString(e.Err.Error())
 	}
@@ -84,7 +84,7 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Detail)
 	}
-	if e.Cause != nil && e.Cause != e.Err {
+	if e.Cause != nil {
 		b.WriteString(": ")
 		b.WriteString(e.Cause.Error())
 	}

@@ -87,8 +87,11 @@ func (c *Catalog) Audit(ctx context.Context) (Audit, error) {
 // two of Config.Servers may lead to one, by two addresses.
 func (c *Catalog) knownNames(ctx context.Context, visit func(Tenant)) (map[string]bool, error) {
 	known := map[string]bool{}
-	err := c.store.each(ctx, "state <> 'deleted'", nil, func(t Tenant) error {
+	err := c.store.each(ctx, "state <> 'deleted' OR backup LIKE 'kept:%'", nil, func(t Tenant) error {
 		known[t.Database] = true
+		if t.State == Deleted {
+			return nil
+		}
 		if t.plan.Database != "" {
 			known[t.plan.Database] = true // of a move
 		}

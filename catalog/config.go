@@ -160,6 +160,7 @@ type Catalog struct {
 	id      atomic.Pointer[string]
 	making  map[string]chan struct{} // per server, a place for each of Creates
 	drops   map[string]chan struct{}
+	moving  chan struct{} // a move holds sessions of two servers: one at a time
 	claimed chan struct{} // wakes Run: a ready database is gone
 }
 
@@ -197,6 +198,7 @@ func New(db *gorm.DB, cfg Config) (*Catalog, error) {
 		lookups: newLookups(cfg.Remember, cfg.Poll),
 		making:  map[string]chan struct{}{},
 		drops:   map[string]chan struct{}{},
+		moving:  make(chan struct{}, 1),
 		claimed: make(chan struct{}, 1),
 	}
 	for name := range cfg.Servers {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,13 +30,12 @@ func (c *Catalog) Resolve(ctx context.Context, id string) (tenancy.Database, err
 	switch p.state {
 	case Active:
 	case Suspended, Moving:
-		detail := "it is " + string(p.state)
 		if p.reason != "" {
-			detail += " (" + p.reason + ")"
+			return tenancy.Database{}, fmt.Errorf("%w: %s", tenancy.ErrTenantSuspended, p.reason)
 		}
-		return tenancy.Database{}, &tenancy.Error{Op: "resolve", Tenant: id, Err: tenancy.ErrTenantSuspended, Detail: detail}
+		return tenancy.Database{}, fmt.Errorf("%w: it is %s", tenancy.ErrTenantSuspended, p.state)
 	default:
-		return tenancy.Database{}, notFound("resolve", id)
+		return tenancy.Database{}, tenancy.ErrTenantNotFound
 	}
 	s, err := c.server(p.server)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Catalog) place(ctx context.Context, id string) (place, error) {
 		c.lookups.put(id, p, epoch)
 	}
 	if p == nowhere {
-		return nowhere, notFound("resolve", id)
+		return nowhere, tenancy.ErrTenantNotFound
 	}
 	return p, nil
 }

@@ -133,6 +133,13 @@ func (c *Catalog) resume(ctx context.Context, t Tenant) (Tenant, error) {
 		}
 		return done, err
 	}
+	if t.Task == TaskRename {
+		done, err := c.start(ctx, t, TaskRename, t.plan, nil)
+		if errors.Is(err, ErrExists) { // the new id was taken meanwhile
+			err = errors.Join(err, c.Rename(ctx, t.ID, t.ID))
+		}
+		return done, err
+	}
 	if _, ok := tasks[t.Task]; !ok {
 		return t, fmt.Errorf("catalog: row %s has the unknown task %q", t.UID, t.Task)
 	}

@@ -124,6 +124,9 @@ var sqlite1 = "CREATE TABLE tenancy_tenants (" +
 // tables are tenancy_tenants and tenancy_catalog; on PostgreSQL they are made
 // in the first schema of the search_path.
 func (c *Catalog) Migrate(ctx context.Context) error {
+	if _, err := c.store.catalogID(ctx); err == nil {
+		return nil // up to date: no right to change tables is needed
+	}
 	conn, err := c.store.db.Conn(ctx)
 	if err != nil {
 		return c.mainError("migrate", err)

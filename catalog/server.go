@@ -79,6 +79,11 @@ type Session interface {
 	// is [ErrNotFenced], and it may be called again.
 	Fence(ctx context.Context, drain time.Duration) error
 
+	// Rename gives the database, which is fenced, another name. One that has it
+	// already, and not the old one, is no error. The session stays that of the
+	// old name, and ends.
+	Rename(ctx context.Context, to string) error
+
 	// Seal makes the database a template: complete, closed to everyone. One
 	// that is not sealed is a half-made one.
 	Seal(ctx context.Context) error

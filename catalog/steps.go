@@ -31,23 +31,31 @@ func (w *work) createDatabase(ctx context.Context) error {
 	if err != nil || there {
 		return err // what was begun is gone on with; migrate brings it forward
 	}
+	template := w.c.template(w.catalog)
+	err = w.create(ctx, template)
+	if template != "" && errors.Is(err, ErrNoTemplate) {
+		// Nobody waits for a session while he has one, or a place: there are
+		// few of both.
+		w.endSession()
+		if err := w.c.buildTemplate(ctx, w.server, w.catalog, template); err != nil {
+			return fmt.Errorf("making the template: %w", err)
+		}
+		if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
+			return err
+		}
+		err = w.create(ctx, template)
+	}
+	w.fresh = err == nil && template != ""
+	return err
+}
+
+func (w *work) create(ctx context.Context, template string) error {
 	release, err := takePlace(ctx, w.c.making[w.t.Server])
 	if err != nil {
 		return err
 	}
 	defer release()
-	template := w.c.template(w.catalog)
-	err = w.session.Create(ctx, template)
-	if template == "" || !errors.Is(err, ErrNoTemplate) {
-		w.fresh = err == nil && template != ""
-		return err
-	}
-	if err := w.c.buildTemplate(ctx, w.server, w.catalog, template); err != nil {
-		return fmt.Errorf("making the template: %w", err)
-	}
-	err = w.session.Create(ctx, template)
-	w.fresh = err == nil
-	return err
+	return w.session.Create(ctx, template)
 }
 
 func (w *work) meta() Meta {
@@ -204,12 +212,38 @@ func (w *work) fence(ctx context.Context) error {
 
 func (w *work) suspended(ctx context.Context) error { return w.finish(ctx, Suspended, new(set)) }
 
+// markRenamed and fenceRenamed find no database where the row has its new name
+// already, and the database not yet: then both were done.
+func (w *work) markRenamed(ctx context.Context) error {
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return err
+	}
+	return w.mark(ctx)
+}
+
+func (w *work) fenceRenamed(ctx context.Context) error {
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return err
+	}
+	return w.fence(ctx)
+}
+
+// rename gives the row its new id, and the name that its database is about to
+// get.
 func (w *work) rename(ctx context.Context) error {
 	if w.t.ID == w.t.plan.NewID {
-		return nil
+		return nil // done, or called off
 	}
 	old := w.t
-	t, err := w.c.store.note(ctx, w.t, w.owner, new(set).add("id", w.t.plan.NewID))
+	u := new(set).add("id", w.t.plan.NewID)
+	if !w.t.Adopted {
+		p := w.t.plan
+		p.Server, p.Database = w.t.Server, w.t.Database
+		u.add("dbname", newDatabaseName(w.t.plan.NewID)).add("plan", p.String())
+	}
+	t, err := w.c.store.note(ctx, w.t, w.owner, u)
 	if isUnique(err) {
 		return fmt.Errorf("%w: %s", ErrExists, w.t.plan.NewID)
 	}
@@ -219,6 +253,30 @@ func (w *work) rename(ctx context.Context) error {
 	w.t = t
 	w.c.lookups.news(newsOf(old, t)...)
 	return nil
+}
+
+// renameDatabase makes that whoever goes on under the old id, through a
+// connection pooler that keeps connections open for it, finds no database any
+// more: the pooler's own connections ask for it by its name. An adopted
+// database keeps its name, which others may know.
+func (w *work) renameDatabase(ctx context.Context) error {
+	from := w.t.plan.Database
+	if from == "" || from == w.t.Database {
+		return nil
+	}
+	var err error
+	w.endSession()
+	if w.session, err = w.server.Session(ctx, from, w.steal); err != nil {
+		return err
+	}
+	if err := w.session.Rename(ctx, w.t.Database); err != nil {
+		return err
+	}
+	w.endSession()
+	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
+		return err
+	}
+	return w.mark(ctx) // the generation is another one if this was interrupted
 }
 
 // openAgain lets the application in, if it was.
@@ -376,4 +434,13 @@ func (w *work) drop(ctx context.Context) error {
 	return w.session.Drop(ctx)
 }
 
-func (w *work) bury(ctx context.Context) error { return w.finish(ctx, Deleted, new(set)) }
+func (w *work) bury(ctx context.Context) error {
+	u := new(set)
+	if w.t.plan.Keep {
+		u.add("backup", keptPrefix+w.t.Database)
+	}
+	return w.finish(ctx, Deleted, u)
+}
+
+// keptPrefix begins Tenant.Backup of a removed tenant whose database was kept.
+const keptPrefix = "kept:"

@@ -79,7 +79,7 @@ func (s *store) byUID(ctx context.Context, uid string) (Tenant, error) {
 func (s *store) many(ctx context.Context, after, where string, limit int, args ...any) ([]Tenant, error) {
 	query := "SELECT " + s.rowColumns() + " FROM " + tenantsTable + " WHERE uid > ?"
 	if where != "" {
-		query += " AND " + where
+		query += " AND (" + where + ")"
 	}
 	query += " ORDER BY uid LIMIT ?"
 	args = append(append([]any{after}, args...), limit)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gorm-tenancy/tenancy"
@@ -67,17 +68,18 @@ func (c *Catalog) Unsuspend(ctx context.Context, id string) error {
 // Rename gives a tenant another id. Its database stays. It is out of service
 // for the moment that the fence takes: only so can no process go on to serve it
 // under the old id, which may soon be another tenant's. A suspended tenant
-// stays suspended.
+// stays suspended. A Rename that failed can be called off by a rename to the id
+// that the tenant has.
 func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 	if err := c.checkNew("rename", newID, CreateOptions{}); err != nil {
 		return err
 	}
-	if id == newID {
-		return nil
-	}
-	return c.until(ctx, "rename", id, func(t Tenant, there bool) (bool, error) {
-		if !there {
+	err := c.until(ctx, "rename", id, func(t Tenant, there bool) (bool, error) {
+		switch {
+		case !there:
 			return c.renamed(ctx, id, newID)
+		case id == newID && t.Task != TaskRename:
+			return true, nil
 		}
 		p := plan{Was: t.State, NewID: newID}
 		switch {
@@ -86,12 +88,17 @@ func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 		case t.State == Provisioning, t.State == Deleting:
 			return false, notFound("rename", id)
 		}
-		if other, err := c.store.byID(ctx, newID); err == nil {
+		if other, err := c.store.byID(ctx, newID); err == nil && id != newID {
 			return false, &tenancy.Error{Op: "rename", Tenant: id, Err: ErrExists, Detail: other.String()}
 		}
 		_, err := c.start(ctx, t, TaskRename, p, nil)
 		return err == nil, err
 	})
+	if errors.Is(err, ErrExists) && id != newID {
+		// The new id was taken meanwhile: the tenant comes back under its own.
+		return errors.Join(err, c.Rename(ctx, id, id))
+	}
+	return err
 }
 
 // renamed goes on with a rename that had given the row its new id already.

@@ -103,9 +103,10 @@ func init() {
 			from:   map[State]State{Active: Moving, Suspended: Moving, Moving: Moving},
 			fences: true,
 			steps: []step{
-				{"mark", (*work).mark},
-				{"fence", (*work).fence},
+				{"mark", (*work).markRenamed},
+				{"fence", (*work).fenceRenamed},
 				{"rename", (*work).rename},
+				{"rename database", (*work).renameDatabase},
 				{"open", (*work).openAgain},
 				{"return", (*work).goBack},
 			},

@@ -77,7 +77,7 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 			listening, pause = true, c.cfg.Poll
 			compare() // what changed before it heard
 		case err := <-lost:
-			running, listening = false, false
+			running = false
 			select {
 			case <-ready: // of the one that ended
 			default:
@@ -86,7 +86,10 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			c.cfg.Logger.Warn("tenancy: no news from the main database; it is asked instead", "every", c.cfg.Poll, "error", err)
+			if listening || pause == c.cfg.Poll { // once for each time that it is lost
+				c.cfg.Logger.Warn("tenancy: no news from the main database; it is asked instead", "every", c.cfg.Poll, "error", err)
+			}
+			listening = false
 			compare()
 			retry = time.After(pause)
 			pause = min(2*pause, reconcile)

@@ -96,6 +96,14 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 		return "begin", err
 	}
 	c.cfg.at(task, "begin", true)
+	if task == TaskMove {
+		// Two that cross would wait for each other's sessions for ever.
+		release, err := takePlace(ctx, c.moving)
+		if err != nil {
+			return "begin", err
+		}
+		defer release()
+	}
 	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
 		return "begin", err
 	}

@@ -187,6 +187,41 @@ func (ses *session) Seal(ctx context.Context) error {
 	return nil
 }
 
+// Rename implements [catalog.Session].
+func (ses *session) Rename(ctx context.Context, to string) error {
+	ses.closeTenant()
+	doing := fmt.Sprintf("renaming %q", ses.name)
+	if err := ses.s.checkDatabase(to); err != nil {
+		return err
+	}
+	f, err := ses.facts(ctx, ses.name)
+	if err == nil && !f.there {
+		if f, err = ses.facts(ctx, to); err == nil && !f.there {
+			err = errGone
+		}
+		if err != nil {
+			return explain(doing, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return explain(doing, err)
+	}
+	// Only our own are left, which were just closed.
+	e := exit{ses: ses, oid: f.oid, keep: noAdmins}
+	left, err := e.wait(ctx, sealPatience)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%w by %s", catalog.ErrNotFenced, describe(left))
+	}
+	if err == nil {
+		err = ses.exec(ctx, "ALTER DATABASE "+ses.ident+" RENAME TO "+quote(to))
+	}
+	if err != nil {
+		return explain(doing, err)
+	}
+	return nil
+}
+
 // sealPatience is how long the connections that were just closed may take to
 // disappear.
 const sealPatience = 3 * time.Second

@@ -101,8 +101,6 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	switch {
 	case cfg.App == "":
 		return nil, errors.New("tenancypg: ServerConfig.App is empty")
-	case cfg.Admin == "":
-		return nil, errors.New("tenancypg: ServerConfig.Admin is empty")
 	case cfg.AdminConns < 0:
 		return nil, fmt.Errorf("tenancypg: ServerConfig.AdminConns is negative: %d", cfg.AdminConns)
 	case cfg.AdminConns == 0:
@@ -124,6 +122,13 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if s.appRole == "" || len(s.appRole) > maxName || strings.IndexByte(s.appRole, 0) >= 0 {
 		return nil, errors.New("tenancypg: ServerConfig.App: the user's name is empty or too long")
 	}
+	// Any bad time zone, Configure or engine shows here already.
+	if _, err := connectorAt(cfg.Engine, s.app, "tenant"); err != nil {
+		return nil, fmt.Errorf("ServerConfig.App: %w", err)
+	}
+	if cfg.Admin == "" {
+		return s, nil
+	}
 	if s.adm, err = parseConfig(cfg.Admin); err != nil {
 		return nil, fmt.Errorf("ServerConfig.Admin: %w", err)
 	}
@@ -134,10 +139,6 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	// connected to.
 	if n := s.adm.Database; n == "template0" || n == "template1" {
 		return nil, fmt.Errorf("tenancypg: ServerConfig.Admin: %s can't be the maintenance database: while anybody is connected to it, nothing is copied from it; use postgres", n)
-	}
-	// Any bad time zone, Configure or engine shows here already.
-	if _, err := connectorAt(cfg.Engine, s.app, "tenant"); err != nil {
-		return nil, fmt.Errorf("ServerConfig.App: %w", err)
 	}
 	maintenance, err := connectorAt(cfg.AdminEngine, s.maintenanceConfig(), s.adm.Database)
 	if err != nil {
@@ -151,10 +152,18 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 }
 
 // Close closes the administrator's connections. Close sessions first.
-func (s *Server) Close() error { return s.admin.Close() }
+func (s *Server) Close() error {
+	if s.admin == nil {
+		return nil
+	}
+	return s.admin.Close()
+}
+
+// errNoAdmin is what a server says that was given no administrator.
+var errNoAdmin = errors.New("tenancypg: ServerConfig.Admin is empty: this process only serves tenants; do it in one that has the administrator's DSN")
 
 // String names the server. Without it, fmt would print the DSNs.
-func (s *Server) String() string { return "tenancypg: " + servers(s.adm) }
+func (s *Server) String() string { return "tenancypg: " + servers(s.app) }
 
 // GoString is String for %#v.
 func (s *Server) GoString() string { return s.String() }
@@ -201,7 +210,7 @@ func (s *Server) checkDatabase(name string) error {
 		return fmt.Errorf("tenancypg: the database's name has %d bytes: over %d the server would take the shortened name's", len(name), maxName)
 	case strings.IndexByte(name, 0) >= 0:
 		return errors.New("tenancypg: the database's name holds a NUL byte")
-	case name == "template0", name == "template1", name == s.adm.Database:
+	case name == "template0", name == "template1", s.adm != nil && name == s.adm.Database:
 		return fmt.Errorf("tenancypg: %q is the server's own or the maintenance database", name)
 	}
 	return nil
@@ -225,6 +234,9 @@ func (s *Server) Database(name string) (tenancy.Database, error) {
 // template1 and the maintenance database. Whose they are is read from their
 // comments.
 func (s *Server) Databases(ctx context.Context) ([]catalog.Found, error) {
+	if s.admin == nil {
+		return nil, errNoAdmin
+	}
 	// format's %s makes text of the type name.
 	rows, err := s.admin.QueryContext(ctx, `
 		SELECT format('%s', datname), coalesce(shobj_description(oid, 'pg_database'), ''),

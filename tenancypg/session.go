@@ -70,6 +70,9 @@ type roles struct {
 // Steal terminates the holder's backend. What an earlier holder has left
 // running in the database itself is terminated in any case.
 func (s *Server) Session(ctx context.Context, name string, steal bool) (catalog.Session, error) {
+	if s.admin == nil {
+		return nil, errNoAdmin
+	}
 	if err := s.checkDatabase(name); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"time"
 
@@ -98,6 +99,40 @@ func (s *session) seal(ctx context.Context) error {
 		}
 	}
 	return s.server.root.Chmod(sealed+s.name, 0o400)
+}
+
+// Rename implements [catalog.Session].
+func (s *session) Rename(ctx context.Context, to string) error {
+	return s.fail("can't be renamed", s.rename(ctx, to))
+}
+
+func (s *session) rename(ctx context.Context, to string) error {
+	if err := checkName(to); err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	root := s.server.root
+	_, err := root.Lstat(fenced + s.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := root.Lstat(fenced + to); err != nil {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// A fenced database is one file, and nobody has it open. A link does not
+	// overwrite what is there.
+	if err := root.Link(fenced+s.name, fenced+to); err != nil {
+		return err
+	}
+	if err := root.Remove(fenced + s.name); err != nil {
+		return err
+	}
+	return syncDir(root, ".")
 }
 
 // move gives the database another prefix once no connection is left, and tries
