@@ -57,7 +57,8 @@ type ServerConfig struct {
 	// database: CREATE DATABASE is run from there, and the locks by which
 	// sessions exclude each other are held there, so that all processes must
 	// name the same one. It must lead to the server itself: through a
-	// PgBouncer, such locks hold nothing. Required.
+	// PgBouncer, such locks hold nothing. Leave it empty in processes that only
+	// serve tenants: they need not know the administrator's password.
 	Admin string
 	// Engine opens the application's connections.
 	Engine Engine
