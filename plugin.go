@@ -191,7 +191,7 @@ func New(cfg Config) *Plugin {
 	p.servers = newServers(p.cfg.Pools, p.observe)
 	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
-	p.opener.stale = p.cache.doubt
+	p.opener.stale = p.doubt
 	p.router = &router{p}
 	return p
 }
@@ -319,6 +319,14 @@ func runWatch(ctx context.Context, w Watcher, changed func(string)) (err error) 
 		err = errors.New("Watch returned")
 	}
 	return err
+}
+
+// doubt is called when the tenant's database says that it is not the tenant's.
+func (p *Plugin) doubt(id string) {
+	if f, ok := p.cfg.Resolver.(Forgetter); ok {
+		f.Forget(id)
+	}
+	p.cache.doubt(id)
 }
 
 // Evict retires the tenant's pool now, and reports whether it was open. Work

@@ -94,6 +94,22 @@ func (c chain) Watch(ctx context.Context, changed func(id string)) error {
 	return first
 }
 
+// Forgetter may be implemented by a [Resolver] that remembers answers.
+type Forgetter interface {
+	// Forget makes the next Resolve of id find out anew. It is called when a
+	// database says that it is not the tenant's; see [Identity].
+	Forget(id string)
+}
+
+// Forget tells every link that is a [Forgetter].
+func (c chain) Forget(id string) {
+	for _, r := range c {
+		if f, ok := r.(Forgetter); ok {
+			f.Forget(id)
+		}
+	}
+}
+
 // Watcher may be implemented by a [Resolver] that hears of changes.
 type Watcher interface {
 	// Watch calls changed for every tenant whose [Database] changed or went

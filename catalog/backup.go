@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -23,12 +24,13 @@ func BackupDir(dir string) func(ctx context.Context, t Tenant, dump func(io.Writ
 		if tenant.Validate(t.ID) == nil { // then nothing in it means anything to a file system
 			name = t.ID + "-" + name
 		}
-		// By a name of its own, so that the next try overwrites what a crash left.
-		temp := filepath.Join(dir, ".backup-"+t.UID)
-		f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		// By a name that nobody else has: a process that was taken for dead
+		// may still write.
+		f, err := os.CreateTemp(dir, ".backup-"+t.UID+"-*")
 		if err != nil {
 			return "", err
 		}
+		temp := f.Name()
 		defer func() {
 			if err != nil {
 				_ = f.Close()
@@ -43,6 +45,26 @@ func BackupDir(dir string) func(ctx context.Context, t Tenant, dump func(io.Writ
 			return "", err
 		}
 		name = filepath.Join(dir, name+".dump")
-		return name, os.Rename(temp, name)
+		if err := os.Rename(temp, name); err != nil {
+			return "", err
+		}
+		if old, err := filepath.Glob(filepath.Join(dir, ".backup-"+t.UID+"-*")); err == nil {
+			for _, left := range old { // by a process that died
+				_ = os.Remove(left)
+			}
+		}
+		return name, syncDir(dir)
 	}
+}
+
+// syncDir makes a new name in dir durable, where a directory can be synced.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

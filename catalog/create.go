@@ -49,17 +49,19 @@ func (c *Catalog) Create(ctx context.Context, id string, opts CreateOptions) (Te
 			return true, nil
 		case t.State == Provisioning && (t.Task == TaskCreate || t.Task == TaskClaim):
 			created, err = c.start(ctx, t, t.Task, t.plan, nil)
-		case t.State == Suspended, t.State == Moving:
+		case t.State == Suspended:
 			return false, stateError("create", t, tenancy.ErrTenantSuspended, "call Unsuspend to serve it again")
+		case t.State == Moving:
+			return false, stateError("create", t, tenancy.ErrTenantSuspended, "call Resume to serve it again")
 		default:
 			return false, stateError("create", t, ErrState, "it has an unfinished "+string(t.Task)+"; call Resume, or Remove")
 		}
-		if opts.Server == "" && c.unreachable(created.Server, err) {
+		if opts.Server == "" {
 			// Nobody has been served from there, so the tenant can have its
-			// database somewhere else. What may be on the server that can't be
-			// reached is dropped by Resume.
-			if again, e := c.abandon(ctx, created, &tried); again || e != nil {
-				return false, e
+			// database somewhere else.
+			if t, ok := c.abandon(ctx, id, err, &tried); ok {
+				opts.Labels, opts.MaxConns = t.Labels, t.MaxConns
+				return false, nil
 			}
 		}
 		return err == nil, err
@@ -76,6 +78,9 @@ func (c *Catalog) checkNew(op, id string, opts CreateOptions) error {
 		if _, err := c.server(opts.Server); err != nil {
 			return &tenancy.Error{Op: op, Tenant: id, Err: ErrUnknownServer, Detail: fmt.Sprintf("%q", opts.Server)}
 		}
+	}
+	if err := checkLabels(opts.Labels); err != nil {
+		return &tenancy.Error{Op: op, Tenant: id, Cause: err}
 	}
 	if opts.MaxConns < 0 {
 		return &tenancy.Error{Op: op, Tenant: id, Detail: "MaxConns is negative"}
@@ -95,7 +100,7 @@ func (c *Catalog) createNew(ctx context.Context, id string, opts CreateOptions, 
 		return t, err
 	}
 	return c.insert(ctx, Tenant{ID: id, Server: server, Database: newDatabaseName(id), Task: TaskCreate,
-		Labels: opts.Labels, MaxConns: opts.MaxConns}, nil)
+		Labels: opts.Labels, MaxConns: opts.MaxConns, plan: plan{Pinned: opts.Server != ""}}, nil)
 }
 
 // insert writes the row of a new tenant, and runs its task.
@@ -177,6 +182,8 @@ func (c *Catalog) Restore(ctx context.Context, id string, dump io.Reader, opts C
 		return Tenant{}, &tenancy.Error{Op: "restore", Tenant: id, Cause: errNoDump}
 	}
 	var restored Tenant
+	counted := &counter{Reader: dump}
+	dump = counted
 	err := c.until(ctx, "restore", id, func(t Tenant, there bool) (bool, error) {
 		var err error
 		switch {
@@ -187,8 +194,10 @@ func (c *Catalog) Restore(ctx context.Context, id string, dump io.Reader, opts C
 			}
 			restored, err = c.insert(ctx, Tenant{ID: id, Server: server, Database: newDatabaseName(id), Task: TaskRestore,
 				Labels: opts.Labels, MaxConns: opts.MaxConns}, dump)
-		case t.Task == TaskRestore:
+		case t.Task == TaskRestore && counted.n == 0:
 			restored, err = c.start(ctx, t, TaskRestore, t.plan, dump)
+		case t.Task == TaskRestore:
+			return false, stateError("restore", t, ErrBusy, "another process goes on with it; call Restore again with the dump from its beginning")
 		default:
 			return false, stateError("restore", t, ErrExists, "Rename or Remove it, or restore under another id")
 		}
@@ -198,17 +207,21 @@ func (c *Catalog) Restore(ctx context.Context, id string, dump io.Reader, opts C
 }
 
 // Dump writes the tenant's database to w as it is at one moment, while it is in
-// use, in the format that Restore reads.
+// use, in the format that Restore reads. Operations that must have the database
+// for themselves wait for its end, for Config.Wait, and are then ErrBusy.
 func (c *Catalog) Dump(ctx context.Context, id string, w io.Writer) error {
 	t, err := c.Get(ctx, id)
 	if err != nil {
 		return err
 	}
+	if t.State == Provisioning || t.State == Deleting {
+		return stateError("dump", t, ErrState, "")
+	}
 	server, err := c.server(t.Server)
 	if err != nil {
 		return &tenancy.Error{Op: "dump", Tenant: id, Err: ErrUnknownServer, Cause: err}
 	}
-	session, err := server.Session(ctx, t.Database, false)
+	session, err := c.session(ctx, server, t.Database, false)
 	if err != nil {
 		return &tenancy.Error{Op: "dump", Tenant: id, Cause: err}
 	}
@@ -216,4 +229,16 @@ func (c *Catalog) Dump(ctx context.Context, id string, w io.Writer) error {
 		return &tenancy.Error{Op: "dump", Tenant: id, Cause: err}
 	}
 	return nil
+}
+
+// counter notes whether a dump has been read from.
+type counter struct {
+	io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	return n, err
 }

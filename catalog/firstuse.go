@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/gorm-tenancy/tenancy"
 )
@@ -12,39 +14,80 @@ import (
 type FirstUse struct {
 	catalog *Catalog
 	allow   func(ctx context.Context, id string) (CreateOptions, error)
+
+	mu       sync.Mutex
+	creating map[string]*creation // by id
+}
+
+// creation is one Create that any number of callers wait for.
+type creation struct {
+	done chan struct{} // closed when err is set
+	err  error
 }
 
 // OnFirstUse returns a Resolver that creates a tenant that is not there, when
 // it is first used. allow is asked before, and says how; its error refuses the
 // tenant (tenancy.ErrTenantNotFound, for instance). Let nobody from outside
-// choose ids freely: each one that is allowed costs a database.
+// choose ids freely: each one that is allowed costs a database. And mind that
+// the id of a tenant that was removed is one that is not there: a late request
+// makes it anew, unless allow knows better.
 //
-// The opening of a pool waits at most 10 seconds for it; a creation that takes
-// longer is gone on with at the next use.
+// Who uses the tenant waits for it, 10 seconds at most; a creation that takes
+// longer goes on by itself, for as long as 10 minutes, and its users get
+// tenancy.ErrUnavailable meanwhile.
 func (c *Catalog) OnFirstUse(allow func(ctx context.Context, id string) (CreateOptions, error)) *FirstUse {
-	return &FirstUse{c, allow}
+	return &FirstUse{catalog: c, allow: allow, creating: map[string]*creation{}}
 }
 
 // Resolve implements tenancy.Resolver.
 func (f *FirstUse) Resolve(ctx context.Context, id string) (tenancy.Database, error) {
 	d, err := f.catalog.Resolve(ctx, id)
-	if !errors.Is(err, tenancy.ErrTenantNotFound) {
-		return d, err
-	}
-	if f.allow == nil {
+	if !errors.Is(err, tenancy.ErrTenantNotFound) || f.allow == nil {
 		return d, err
 	}
 	opts, err := f.allow(ctx, id)
 	if err != nil {
 		return d, err
 	}
-	if _, err := f.catalog.Create(ctx, id, opts); err != nil {
-		return d, err
+	made := f.create(ctx, id, opts)
+	select {
+	case <-made.done:
+	case <-ctx.Done():
+		return d, &tenancy.Error{Op: "create", Tenant: id, Err: tenancy.ErrUnavailable, Cause: context.Cause(ctx),
+			Detail: "it is being created", Hint: "use it again in a moment"}
+	}
+	if made.err != nil {
+		return d, made.err
 	}
 	return f.catalog.Resolve(ctx, id)
+}
+
+// create begins a creation, or returns the one that is under way.
+func (f *FirstUse) create(ctx context.Context, id string, opts CreateOptions) *creation {
+	const longest = 10 * time.Minute
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if made, ok := f.creating[id]; ok {
+		return made
+	}
+	made := &creation{done: make(chan struct{})}
+	f.creating[id] = made
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
+		defer cancel()
+		_, made.err = f.catalog.Create(ctx, id, opts)
+		f.mu.Lock()
+		delete(f.creating, id)
+		f.mu.Unlock()
+		close(made.done)
+	}()
+	return made
 }
 
 // Watch implements tenancy.Watcher.
 func (f *FirstUse) Watch(ctx context.Context, changed func(id string)) error {
 	return f.catalog.Watch(ctx, changed)
 }
+
+// Forget implements tenancy.Forgetter.
+func (f *FirstUse) Forget(id string) { f.catalog.Forget(id) }

@@ -3,7 +3,9 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"regexp"
 	"strings"
 	"time"
 
@@ -95,6 +97,18 @@ func (c *Catalog) IDs(ctx context.Context, f Filter) iter.Seq2[string, error] {
 	}
 }
 
+// checkLabels keeps the keys to what means the same to every database.
+func checkLabels(labels map[string]string) error {
+	for key := range labels {
+		if !labelKey.MatchString(key) {
+			return fmt.Errorf("the label %q has a key that is not made of 1 to 63 letters, digits and _ . - /", key)
+		}
+	}
+	return nil
+}
+
+var labelKey = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,63}$`)
+
 // Change is what [Catalog.Update] changes; nil leaves a field as it is.
 type Change struct {
 	// Labels are set or, where the value is "", taken away.
@@ -106,6 +120,9 @@ type Change struct {
 
 // Update changes what does not concern a tenant's database.
 func (c *Catalog) Update(ctx context.Context, id string, change Change) (Tenant, error) {
+	if err := checkLabels(change.Labels); err != nil {
+		return Tenant{}, &tenancy.Error{Op: "update", Tenant: id, Cause: err}
+	}
 	for {
 		t, err := c.Get(ctx, id)
 		if err != nil {
@@ -145,9 +162,10 @@ func (c *Catalog) Update(ctx context.Context, id string, change Change) (Tenant,
 }
 
 // Run keeps the catalog in order until ctx ends: it fills up ready databases,
-// also as soon as one is claimed, finishes what was left unfinished, and purges
-// old tombstones. One process is enough; several don't disturb each other. What
-// fails goes to Config.Logger, and is tried again a minute later.
+// as soon as this process has claimed one and otherwise every minute, finishes
+// what was left unfinished, and purges old tombstones. One process is enough,
+// and any number may. What fails goes to Config.Logger, and is tried again a
+// minute later.
 func (c *Catalog) Run(ctx context.Context) error {
 	const every = time.Minute
 	ticker := time.NewTicker(every)

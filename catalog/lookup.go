@@ -119,6 +119,9 @@ type lookups struct {
 type lookup struct {
 	place
 	until time.Duration
+	// doubt: something changed while it was asked for. It answers nobody, but
+	// is compared, since somebody uses it.
+	doubt bool
 }
 
 func newLookups(size int, poll time.Duration) *lookups {
@@ -135,7 +138,7 @@ func (l *lookups) get(id string) (p place, epoch uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := monotonic()
-	if e, ok := l.known.Get(id); ok && (now < e.until || now < l.current) {
+	if e, ok := l.known.Get(id); ok && !e.doubt && (now < e.until || now < l.current) {
 		l.hits.Add(1)
 		return e.place, l.epoch, true
 	}
@@ -148,11 +151,12 @@ func (l *lookups) get(id string) (p place, epoch uint64, ok bool) {
 func (l *lookups) put(id string, p place, epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if epoch != l.epoch {
-		return // something changed while it was asked for, maybe this
-	}
-	e := lookup{p, monotonic() + l.poll}
+	doubt := epoch != l.epoch // something changed meanwhile, maybe this
+	e := lookup{p, monotonic() + l.poll, doubt}
 	if p == nowhere {
+		if doubt {
+			return
+		}
 		l.known.Remove(id)
 		l.unknown.Add(id, e)
 		return
@@ -161,7 +165,8 @@ func (l *lookups) put(id string, p place, epoch uint64) {
 	l.known.Add(id, e)
 }
 
-// news forgets id, or everything if it is "", and tells who watches.
+// news forgets the ids, and tells who watches. Without any it only says that
+// answers that are under way may be old.
 func (l *lookups) news(ids ...string) {
 	l.mu.Lock()
 	l.epoch++
@@ -194,11 +199,36 @@ func (l *lookups) snapshot() map[string]place {
 	return all
 }
 
-// keep says that what is known is up to date for d from now.
-func (l *lookups) keep(d time.Duration) {
+// keep says that what is known is up to date until then.
+func (l *lookups) keep(until time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.current = monotonic() + d
+	l.current = until
+}
+
+// same says that what is known of id was so when it was compared.
+func (l *lookups) same(id string, p place) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.known.Peek(id); ok && e.doubt && e.place == p {
+		e.doubt, e.until = false, 0
+		l.known.Add(id, e)
+	}
+}
+
+// Forget makes the next Resolve of id ask the main database. It implements
+// tenancy.Forgetter: a plugin calls it when a database says that it is not the
+// tenant's.
+func (c *Catalog) Forget(id string) {
+	l := c.lookups
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch++
+	if e, ok := l.known.Peek(id); ok {
+		e.doubt = true
+		l.known.Add(id, e)
+	}
+	l.unknown.Remove(id)
 }
 
 func (l *lookups) listen(fn func(string)) (stop func()) {
@@ -209,5 +239,8 @@ func (l *lookups) listen(fn func(string)) (stop func()) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.heard, &fn)
+		if len(l.heard) == 0 {
+			l.current = 0
+		}
 	}
 }

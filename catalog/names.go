@@ -37,8 +37,9 @@ func newDatabaseName(id string) string {
 	return name + strings.ToLower(rand.Text())[:12]
 }
 
-// templateName is the template's for one set of migrations. Catalogs that
-// share a server share no templates: their grants may differ.
-func (c *Catalog) templateName(catalogID, fingerprint string) string {
-	return templatePrefix + catalogID[:8] + "_" + digest(fingerprint)
+// templateName is the template's for one set of migrations on one server.
+// Catalogs that share a server share no templates, nor do two servers of one
+// catalog that are one in truth: the roles and their grants may differ.
+func templateName(catalogID, server, fingerprint string) string {
+	return templatePrefix + catalogID[:8] + "_" + digest(server+"\x00"+fingerprint)
 }

@@ -107,25 +107,39 @@ type Classifier interface {
 	Classify(err error) tenancy.Fault
 }
 
-// unreachable reports whether err says that the server is down.
-func (c *Catalog) unreachable(server string, err error) bool {
-	cl, ok := c.cfg.Servers[server].(Classifier)
-	return ok && err != nil && cl.Classify(err) == tenancy.FaultServer
+// unplaced is an error that says that a new tenant's server can't be reached.
+// Other errors of its creation say nothing of the server: a Seed may call
+// anybody.
+type unplaced struct{ error }
+
+func (u unplaced) Unwrap() error { return u.error }
+
+// placed marks err if it says that w's server is down.
+func (c *Catalog) placed(w *work, err error) error {
+	cl, ok := w.server.(Classifier)
+	if ok && err != nil && cl.Classify(err) == tenancy.FaultServer {
+		return unplaced{err}
+	}
+	return err
 }
 
-// abandon frees the id of a new tenant whose server can't be reached, if there
-// is another server. The row stays, for the database that may be there.
-func (c *Catalog) abandon(ctx context.Context, t Tenant, tried *[]string) (bool, error) {
-	if t.UID == "" || len(*tried)+1 >= len(c.cfg.Servers) {
-		return false, nil
+// abandon frees the id of a new tenant whose server can't be reached, if it may
+// be on another one, and reports whether it did. The row stays, for the
+// database that may be there: Resume drops it.
+func (c *Catalog) abandon(ctx context.Context, id string, err error, tried *[]string) (Tenant, bool) {
+	if !errors.As(err, new(unplaced)) || len(*tried)+1 >= len(c.cfg.Servers) {
+		return Tenant{}, false
+	}
+	t, err := c.store.byID(ctx, id)
+	if err != nil || t.State != Provisioning || t.Task != TaskCreate || t.plan.Pinned {
+		return t, false
+	}
+	u := new(set).raw("id = NULL").add("state", string(Deleting)).add("task", string(TaskRemove)).
+		raw("plan = '{}', lease_until = 0, revision = revision + 1")
+	if _, err := c.store.change(ctx, u, t.UID, "revision = ? AND lease_until < "+c.store.d.nowMS, t.revision); err != nil {
+		return t, false
 	}
 	*tried = append(*tried, t.Server)
-	u := new(set).raw("id = NULL").add("state", string(Deleting)).add("task", string(TaskRemove)).
-		raw("plan = '{}', lease_owner = '', lease_until = 0, revision = revision + 1")
-	_, err := c.store.change(ctx, u, t.UID, "state = 'provisioning' AND (lease_owner = '' OR lease_until < "+c.store.d.nowMS+")")
-	if err != nil && !errors.Is(err, errLost) {
-		return false, c.mainError("create", err)
-	}
-	c.cfg.Logger.Warn("tenancy: a server can't be reached; the new tenant goes to another", "tenant", t.ID, "server", t.Server)
-	return true, nil
+	c.cfg.Logger.Warn("tenancy: a server can't be reached; the new tenant goes to another", "tenant", id, "server", t.Server)
+	return t, true
 }

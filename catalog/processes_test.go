@@ -92,8 +92,8 @@ func (p place) sessions(t *testing.T, row catalog.Tenant) (n int) {
 	db, err := sql.Open("pgx", p.Main) // a superuser's
 	require.NoError(t, err)
 	defer db.Close()
-	require.NoError(t, db.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'",
-		row.Database).Scan(&n))
+	require.NoError(t, db.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = $2",
+		row.Database, user(p.Servers[row.Server].App)).Scan(&n))
 	return n
 }
 

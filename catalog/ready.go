@@ -44,8 +44,9 @@ func (c *Catalog) claim(ctx context.Context, id, server string, opts CreateOptio
 }
 
 // FillReady makes ready databases until there are Config.Ready on each server,
-// and brings those forward that were made for older migrations. It goes on past
-// a server that fails. [Catalog.Run] calls it.
+// however many processes do so, and brings those forward that were made for
+// older migrations. It goes on past a server that fails. [Catalog.Run] calls
+// it.
 func (c *Catalog) FillReady(ctx context.Context) error {
 	var errs []error
 	for _, server := range sortedKeys(c.cfg.Servers) {
@@ -64,11 +65,12 @@ func (c *Catalog) fillReady(ctx context.Context, server string) error {
 	}
 	var have int
 	var old []Tenant
+	var errs []error
 	err := c.store.each(ctx, "server = ? AND id IS NULL AND state IN ('ready', 'provisioning')", []any{server}, func(t Tenant) error {
 		switch {
 		case t.State == Provisioning && t.leased:
 			have++ // somebody is making it
-		case t.State == Provisioning, t.Version < target:
+		case t.State == Provisioning, t.Version < target, t.Version == target && t.Fingerprint != fingerprint:
 			old = append(old, t)
 		case t.Fingerprint == fingerprint:
 			have++
@@ -87,14 +89,49 @@ func (c *Catalog) fillReady(ctx context.Context, server string) error {
 			continue // claimed, or somebody is at it
 		}
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
 		have++
 	}
-	for ; have < c.cfg.Ready; have++ {
-		if _, err := c.insert(ctx, Tenant{Server: server, Database: newDatabaseName(""), Task: TaskReady}, nil); err != nil {
-			return err
+	for have < c.cfg.Ready {
+		t := Tenant{UID: newUID(), Server: server, Database: newDatabaseName("")}
+		owner := newOwner()
+		room, err := c.store.insertReady(ctx, t, c.cfg.Ready, owner, c.cfg.Lease)
+		if err != nil {
+			return c.mainError("fill", err)
+		}
+		if !room {
+			break // others are at it
+		}
+		if t, err = c.store.byUID(ctx, t.UID); err != nil {
+			return c.mainError("fill", err)
+		}
+		if _, err := c.run(ctx, &work{c: c, t: t, owner: owner}); err != nil {
+			errs = append(errs, err)
+			break
+		}
+		have++
+	}
+	return errors.Join(errs...)
+}
+
+// DropReady drops the ready databases of a server but for keep of them: before
+// the server is given up, or when Config.Ready was lowered.
+func (c *Catalog) DropReady(ctx context.Context, server string, keep int) error {
+	var rows []Tenant
+	err := c.store.each(ctx, "server = ? AND state = 'ready'", []any{server}, func(t Tenant) error {
+		rows = append(rows, t)
+		return nil
+	})
+	if err != nil {
+		return c.mainError("drop", err)
+	}
+	var errs []error
+	for _, t := range rows[:max(0, len(rows)-max(0, keep))] {
+		if _, err := c.remove(ctx, t, plan{}); err != nil && !errors.Is(err, errLost) {
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -4,19 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy"
 )
 
 // RemoveOptions says how a tenant is removed.
 type RemoveOptions struct {
 	// Drain is how long work in flight may go on. Defaults to Config.Drain;
-	// negative means not at all.
+	// negative means not at all: then, on SQLite, the file is also taken away
+	// from processes that still have it open (otherwise ErrNotFenced), and
+	// what they write is lost.
 	Drain time.Duration
 	// KeepDatabase leaves the database where it is, fenced; only the tenant
 	// goes. Adopt makes a tenant of it again.
 	KeepDatabase bool
 	// NoBackup leaves Config.Backup out.
 	NoBackup bool
+	// Forget ends the tenant without its server, which is gone for good or no
+	// longer in Config.Servers. Nothing is fenced and nothing dropped: if the
+	// server comes back, Audit reports the database.
+	Forget bool
 }
 
 // Remove ends a tenant: it is refused in all processes, fenced, its database
@@ -33,40 +42,39 @@ func (c *Catalog) Remove(ctx context.Context, id string, opts RemoveOptions) (Te
 			return false, notFound("remove", id)
 		}
 		var err error
-		removed, err = c.remove(ctx, t, plan{Keep: opts.KeepDatabase, NoBackup: opts.NoBackup, Drain: opts.Drain})
+		removed, err = c.remove(ctx, t, plan{Keep: opts.KeepDatabase, NoBackup: opts.NoBackup, Drain: opts.Drain, Forget: opts.Forget})
 		return err == nil, err
 	})
 	return removed, err
 }
 
 func (c *Catalog) remove(ctx context.Context, t Tenant, p plan) (Tenant, error) {
+	old := t.plan
 	p.Was = t.State
-	if t.State == Deleting { // what was promised first is kept
-		p.Was, p.Keep = t.plan.Was, t.plan.Keep
+	if t.State == Deleting {
+		p.Was, p.Owner = old.Was, old.Owner
+		p.Keep = p.Keep || old.Keep
+		p.NoBackup = p.NoBackup || old.NoBackup
 	}
 	if t.State == Provisioning && t.Task == TaskAdopt {
 		p.Keep = true
 	}
-	if t.State == Moving && t.plan.Database != "" && t.plan.Database != t.Database {
-		if err := c.store.leftover(ctx, t.plan.Server, t.plan.Database); err != nil && !isUnique(err) {
-			return t, c.mainError("remove", err)
-		}
-		defer func() {
-			if _, err := c.removeLeft(ctx, t.plan.Server, t.plan.Database); err != nil {
-				c.cfg.Logger.Warn("tenancy: the copy of a tenant that was to move is dropped by the next Resume", "tenant", t.name(), "error", err)
-			}
-		}()
-	}
+	p.Server, p.Database, p.Switched, p.OldAdopted = old.Server, old.Database, old.Switched, old.OldAdopted
 	return c.start(ctx, t, TaskRemove, p, nil)
 }
 
-// removeLeft drops a database that a move left.
-func (c *Catalog) removeLeft(ctx context.Context, server, database string) (Tenant, error) {
-	rows, err := c.store.many(ctx, "", "server = ? AND dbname = ? AND state = 'deleting' AND id IS NULL", 1, server, database)
-	if err != nil || len(rows) == 0 {
-		return Tenant{}, err
+// removeLeft drops the database that w has left a row for.
+func (c *Catalog) removeLeft(ctx context.Context, w *work) {
+	if w.left == "" {
+		return
 	}
-	return c.remove(ctx, rows[0], plan{})
+	t, err := c.store.byUID(ctx, w.left)
+	if err == nil {
+		_, err = c.remove(ctx, t, plan{})
+	}
+	if err != nil {
+		c.cfg.Logger.Warn("tenancy: the old database of a tenant that moved is dropped by the next Resume", "tenant", w.t.name(), "error", err)
+	}
 }
 
 // Resumed is what [Catalog.Resume] did.
@@ -98,40 +106,52 @@ func (c *Catalog) Resume(ctx context.Context) (Resumed, error) {
 	}); err != nil {
 		return r, c.mainError("resume", err)
 	}
+	// A few at once: one that takes long, or whose server hangs, must not keep
+	// the others waiting.
+	const workers = 4
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := make(chan Tenant)
+	for range min(workers, len(rows)) {
+		wg.Go(func() {
+			for t := range next {
+				done, err := c.resume(ctx, t)
+				mu.Lock()
+				switch {
+				case errors.Is(err, errLost), errors.Is(err, ErrBusy):
+					r.Busy = append(r.Busy, t)
+				case err != nil:
+					r.Failed = append(r.Failed, ResumeFailure{t, err})
+				default:
+					r.Finished = append(r.Finished, done)
+				}
+				mu.Unlock()
+			}
+		})
+	}
 	for _, t := range rows {
-		if err := ctx.Err(); err != nil {
-			return r, err
-		}
 		if t.leased {
+			mu.Lock()
 			r.Busy = append(r.Busy, t)
+			mu.Unlock()
 			continue
 		}
-		done, err := c.resume(ctx, t)
-		switch {
-		case errors.Is(err, errLost):
-			r.Busy = append(r.Busy, t)
-		case err != nil:
-			r.Failed = append(r.Failed, ResumeFailure{t, err})
-		default:
-			r.Finished = append(r.Finished, done)
-		}
+		next <- t
 	}
-	return r, nil
+	close(next)
+	wg.Wait()
+	return r, ctx.Err()
 }
 
 func (c *Catalog) resume(ctx context.Context, t Tenant) (Tenant, error) {
+	if err := ctx.Err(); err != nil {
+		return t, err
+	}
 	switch t.Task {
 	case TaskRemove:
 		return c.remove(ctx, t, t.plan)
-	case TaskMove:
-		old := t
-		done, err := c.start(ctx, t, TaskMove, t.plan, nil)
-		if err == nil && done.Database != old.Database {
-			if _, e := c.removeLeft(ctx, old.Server, old.Database); e != nil {
-				c.cfg.Logger.Warn("tenancy: the old database of a tenant that moved is dropped by the next Resume", "tenant", t.name(), "error", e)
-			}
-		}
-		return done, err
+	case TaskRestore:
+		return t, &tenancy.Error{Op: "restore", Tenant: t.ID, Cause: errNoDump, Hint: tasks[TaskRestore].hint}
 	}
 	if t.Task == TaskRename {
 		done, err := c.start(ctx, t, TaskRename, t.plan, nil)

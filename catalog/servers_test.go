@@ -30,3 +30,12 @@ func dsnOf(t *testing.T, dsn, database string) string {
 	require.NoError(t, err)
 	return "host=" + cfg.Host + " port=" + strconv.Itoa(int(cfg.Port)) + " user=" + cfg.User + " sslmode=disable dbname='" + database + "'"
 }
+
+// user returns the role of a DSN.
+func user(dsn string) string {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		panic(err) // ours
+	}
+	return cfg.User
+}

@@ -26,7 +26,7 @@ const (
 // transitions is all that can happen to a tenant. Every change of a state is
 // looked up here, and made by a compare-and-set in the database.
 var transitions = map[State][]State{
-	"": {Provisioning, Deleting}, // the latter for what a move or a dead server left
+	"": {Provisioning, Deleting}, // the latter for what a move has left
 
 	Provisioning: {Ready, Active, Deleting},
 	Ready:        {Provisioning, Active, Deleting},

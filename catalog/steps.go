@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -31,7 +32,7 @@ func (w *work) createDatabase(ctx context.Context) error {
 	if err != nil || there {
 		return err // what was begun is gone on with; migrate brings it forward
 	}
-	template := w.c.template(w.catalog)
+	template := w.c.template(w.catalog, w.t.Server)
 	err = w.create(ctx, template)
 	if template != "" && errors.Is(err, ErrNoTemplate) {
 		// Nobody waits for a session while he has one, or a place: there are
@@ -40,7 +41,7 @@ func (w *work) createDatabase(ctx context.Context) error {
 		if err := w.c.buildTemplate(ctx, w.server, w.catalog, template); err != nil {
 			return fmt.Errorf("making the template: %w", err)
 		}
-		if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
+		if err := w.begin(ctx, w.t.Database); err != nil {
 			return err
 		}
 		err = w.create(ctx, template)
@@ -149,8 +150,23 @@ func (w *work) checkAdopted(ctx context.Context) error {
 		return fmt.Errorf("there is no database %q to adopt", w.t.Database)
 	}
 	owner, err := w.session.Owner(ctx)
-	if err != nil || owner.UID == "" || owner.UID == w.t.UID || w.t.plan.Force {
+	if err != nil {
 		return err
+	}
+	if owner.UID == templateUID {
+		return fmt.Errorf("%w: it is a template", ErrForeign)
+	}
+	if err := w.withDB(ctx, func(db *sql.DB) error {
+		var one int
+		if db.QueryRowContext(ctx, "SELECT one FROM "+catalogTable).Scan(&one) == nil {
+			return fmt.Errorf("%w: it holds a catalog: it is a main database", ErrForeign)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if owner.UID == "" || owner.UID == w.t.UID || w.t.plan.Force {
+		return nil
 	}
 	// What a tombstone says may be adopted again, and a copy of it.
 	if owner.Catalog == w.catalog {
@@ -165,9 +181,6 @@ func (w *work) checkAdopted(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: it says that it is catalog %s's; set Force if that one is gone", ErrForeign, owner.Catalog)
 }
-
-// markAdopted is after checkAdopted.
-func (w *work) markAdopted(ctx context.Context) error { return w.markAny(ctx) }
 
 func (w *work) migrateAdopted(ctx context.Context) error {
 	m := w.c.cfg.Migrator
@@ -240,7 +253,7 @@ func (w *work) rename(ctx context.Context) error {
 	u := new(set).add("id", w.t.plan.NewID)
 	if !w.t.Adopted {
 		p := w.t.plan
-		p.Server, p.Database = w.t.Server, w.t.Database
+		p.Server, p.Database = w.t.Server, w.t.Database // the old name
 		u.add("dbname", newDatabaseName(w.t.plan.NewID)).add("plan", p.String())
 	}
 	t, err := w.c.store.note(ctx, w.t, w.owner, u)
@@ -264,16 +277,15 @@ func (w *work) renameDatabase(ctx context.Context) error {
 	if from == "" || from == w.t.Database {
 		return nil
 	}
-	var err error
 	w.endSession()
-	if w.session, err = w.server.Session(ctx, from, w.steal); err != nil {
+	if err := w.begin(ctx, from); err != nil {
 		return err
 	}
 	if err := w.session.Rename(ctx, w.t.Database); err != nil {
 		return err
 	}
 	w.endSession()
-	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
+	if err := w.begin(ctx, w.t.Database); err != nil {
 		return err
 	}
 	return w.mark(ctx) // the generation is another one if this was interrupted
@@ -292,33 +304,46 @@ func (w *work) goBack(ctx context.Context) error {
 	if to != Suspended {
 		to = Active
 	}
-	return w.finish(ctx, to, new(set))
+	if !w.t.plan.Switched {
+		return w.finish(ctx, to, new(set))
+	}
+	p := w.t.plan
+	left := &Tenant{UID: newUID(), Server: p.Server, Database: p.Database, Adopted: p.OldAdopted, plan: plan{Owner: w.t.UID}}
+	if err := w.finishLeaving(ctx, to, new(set), left); err != nil {
+		return err
+	}
+	w.left = left.UID
+	return nil
 }
 
-// copied is where a move goes to, unless it is there already, or was called
-// off.
-func (w *work) moves() bool {
-	return w.t.plan.Database != "" && w.t.plan.Database != w.t.Database
-}
-
+// copyAway makes the copy that the tenant moves to, and keeps its session; of a
+// move that is called off it drops the copy.
 func (w *work) copyAway(ctx context.Context) error {
-	if !w.moves() {
+	p := w.t.plan
+	if p.Switched || p.Database == "" {
 		return nil
 	}
-	server, err := w.c.server(w.t.plan.Server)
+	server, err := w.c.server(p.Server)
 	if err != nil {
 		return err
 	}
-	release, err := takePlace(ctx, w.c.making[w.t.plan.Server])
+	to, err := w.c.session(ctx, server, p.Database, w.steal)
+	if err != nil {
+		return err
+	}
+	if p.Back {
+		return errors.Join(to.Drop(ctx), to.Close())
+	}
+	w.to = to
+	release, err := takePlace(ctx, w.c.making[p.Server])
 	if err != nil {
 		return err
 	}
 	defer release()
-	to, err := server.Session(ctx, w.t.plan.Database, w.steal)
-	if err != nil {
+	// What an earlier try left is of no use.
+	if err := to.Drop(ctx); err != nil {
 		return err
 	}
-	defer to.Close() //nolint:errcheck // all that was done has been answered
 	r, pw := io.Pipe()
 	dumped := make(chan error, 1)
 	go func() {
@@ -339,39 +364,76 @@ func (w *work) copyAway(ctx context.Context) error {
 	return to.Mark(ctx, m)
 }
 
-// switchServer makes the copy the tenant's database, and the old one a row of
-// its own that is to be dropped: both or none.
+// switchServer makes the copy the tenant's database. The old one is kept until
+// the tenant is back in service.
 func (w *work) switchServer(ctx context.Context) error {
-	if !w.moves() {
+	p := w.t.plan
+	if p.Switched || p.Back || p.Database == "" {
 		return nil
 	}
-	server, err := w.c.server(w.t.plan.Server)
+	server, err := w.c.server(p.Server)
 	if err != nil {
 		return err
 	}
-	old := w.t
-	t, err := w.c.store.relocate(ctx, w.t, w.owner)
+	// Nobody else can have dropped it: its session goes on.
+	owner, err := w.to.Owner(ctx)
+	if err != nil {
+		return err
+	}
+	if owner.UID != w.t.UID {
+		return fmt.Errorf("%w: the copy %q says that it is %q's", ErrForeign, p.Database, owner.UID)
+	}
+	u := new(set).add("server", p.Server).add("dbname", p.Database).raw("adopted = ?", false).raw("revision = revision + 1")
+	p.Server, p.Database, p.Switched, p.OldAdopted = w.t.Server, w.t.Database, true, w.t.Adopted
+	t, err := w.c.store.note(ctx, w.t, w.owner, u.add("plan", p.String()))
 	if err != nil {
 		return err
 	}
 	w.t = t
 	w.c.lookups.news(newsOf(t)...)
 	w.endSession()
-	w.server = server
-	if w.session, err = server.Session(ctx, t.Database, w.steal); err != nil {
-		return fmt.Errorf("after the move from %s: %w", old.Server, err)
-	}
+	w.server, w.session, w.to = server, w.to, nil
 	return nil
+}
+
+// owns reports whether the database of a session is this tenant's to end. A
+// name that the catalog has made comes once. One that was adopted, or written
+// into the row by hand, may be another's by now: that must say so itself.
+func (w *work) owns(ctx context.Context, s Session, name string, adopted bool) (bool, error) {
+	if !adopted && strings.HasPrefix(name, namePrefix) {
+		return true, nil
+	}
+	owner, err := s.Owner(ctx)
+	if err != nil {
+		return false, err
+	}
+	if owner.UID != "" {
+		return owner.Catalog == w.catalog && (owner.UID == w.t.UID || owner.UID == w.t.plan.Owner), nil
+	}
+	there, err := s.Exists(ctx)
+	return !there, err // what an interrupted drop left
+}
+
+// endable reports whether there is a database that Remove may touch.
+func (w *work) endable(ctx context.Context) (bool, error) {
+	if w.forgets() {
+		return false, nil
+	}
+	there, err := w.session.Exists(ctx)
+	if err != nil || !there {
+		return false, err
+	}
+	return w.owns(ctx, w.session, w.t.Database, w.t.Adopted)
 }
 
 // markRemoved raises the generation of what will be gone, so that no stale
 // pool can use it any more while it is still there.
 func (w *work) markRemoved(ctx context.Context) error {
-	if w.forgets() || !w.t.plan.served() {
+	if !w.t.plan.served() {
 		return nil
 	}
-	there, err := w.session.Exists(ctx)
-	if err != nil || !there {
+	ok, err := w.endable(ctx)
+	if err != nil || !ok {
 		return err
 	}
 	return w.mark(ctx)
@@ -385,19 +447,13 @@ func (p plan) served() bool { return p.Was == Active || p.Was == Suspended || p.
 func (w *work) forgets() bool { return w.t.plan.Keep && !w.t.plan.served() }
 
 func (w *work) fenceRemoved(ctx context.Context) error {
-	if w.forgets() {
-		return nil
-	}
-	there, err := w.session.Exists(ctx)
-	if err != nil || !there {
+	ok, err := w.endable(ctx)
+	if err != nil || !ok {
 		return err
 	}
 	err = w.fence(ctx)
-	if errors.Is(err, ErrNotFenced) && !w.t.plan.Keep {
-		// Its drop is the better fence: it fails, or takes the database away
-		// from whoever has it open.
-		w.c.cfg.Logger.Warn("tenancy: a database that is removed is still in use", "tenant", w.t.name(), "error", err)
-		return nil
+	if errors.Is(err, ErrNotFenced) && !w.t.plan.Keep && (w.t.plan.Drain < 0 || !w.t.plan.served()) {
+		return nil // the drop takes it away from whoever has it open
 	}
 	return err
 }
@@ -407,8 +463,8 @@ func (w *work) backup(ctx context.Context) error {
 	if hook == nil || w.t.plan.NoBackup || w.t.plan.Keep || !w.t.plan.served() || w.t.Backup != "" {
 		return nil
 	}
-	there, err := w.session.Exists(ctx)
-	if err != nil || !there {
+	ok, err := w.endable(ctx)
+	if err != nil || !ok {
 		return err
 	}
 	location, err := hook(ctx, w.t, func(to io.Writer) error { return w.session.Dump(ctx, to) })
@@ -422,16 +478,48 @@ func (w *work) backup(ctx context.Context) error {
 	return err
 }
 
+// drop also drops the other database of a tenant whose move or rename was not
+// finished.
 func (w *work) drop(ctx context.Context) error {
 	if w.t.plan.Keep {
 		return nil
 	}
-	release, err := takePlace(ctx, w.c.drops[w.t.Server])
+	if p := w.t.plan; p.Database != "" && (p.Database != w.t.Database || p.Server != w.t.Server) {
+		server, err := w.c.server(p.Server)
+		if err != nil {
+			return err
+		}
+		w.endSession()
+		other, err := w.c.session(ctx, server, p.Database, w.steal)
+		if err != nil {
+			return err
+		}
+		err = w.dropOn(ctx, other, p.Server, p.Database, p.OldAdopted)
+		if err := errors.Join(err, other.Close()); err != nil {
+			return err
+		}
+		if err := w.begin(ctx, w.t.Database); err != nil {
+			return err
+		}
+	}
+	return w.dropOn(ctx, w.session, w.t.Server, w.t.Database, w.t.Adopted)
+}
+
+func (w *work) dropOn(ctx context.Context, s Session, server, name string, adopted bool) error {
+	ok, err := w.owns(ctx, s, name, adopted)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		w.c.cfg.Logger.Warn("tenancy: a removed tenant's database is another's by now, and is left alone", "tenant", w.t.name(), "server", server, "database", name)
+		return nil
+	}
+	release, err := takePlace(ctx, w.c.drops[server])
 	if err != nil {
 		return err
 	}
 	defer release()
-	return w.session.Drop(ctx)
+	return s.Drop(ctx)
 }
 
 func (w *work) bury(ctx context.Context) error {

@@ -44,11 +44,16 @@ func scanTenant(row interface{ Scan(...any) error }) (t Tenant, err error) {
 	if deleted.Valid {
 		t.DeletedAt = &deleted.Time
 	}
-	if err := json.Unmarshal(labels, &t.Labels); err != nil {
-		return t, fmt.Errorf("the labels of row %s: %w", t.UID, err)
+	// One row that somebody has edited must not stop the work on all others.
+	var values map[string]any
+	if json.Unmarshal(labels, &values) == nil && len(values) > 0 {
+		t.Labels = make(map[string]string, len(values))
+		for k, v := range values {
+			t.Labels[k] = fmt.Sprint(v)
+		}
 	}
 	if err := json.Unmarshal(plan, &t.plan); err != nil {
-		return t, fmt.Errorf("the plan of row %s: %w", t.UID, err)
+		t.bad = fmt.Errorf("the column plan of row %s: %w", t.UID, err)
 	}
 	return t, nil
 }
@@ -176,33 +181,41 @@ func (u *set) raw(assignment string, args ...any) *set {
 // still holds, and returns it as it is then; errLost otherwise. Only begin and
 // finish and what has no state in it call it.
 func (s *store) change(ctx context.Context, u *set, uid, where string, args ...any) (Tenant, error) {
+	return s.changeOn(ctx, s.db, u, uid, where, args...)
+}
+
+// querier is a *sql.DB or a *sql.Tx.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func (s *store) changeOn(ctx context.Context, q querier, u *set, uid, where string, args ...any) (Tenant, error) {
 	u.raw("updated_at = " + s.d.now)
 	query := "UPDATE " + tenantsTable + " SET " + strings.Join(u.columns, ", ") + " WHERE uid = ? AND " + where +
 		" RETURNING " + s.rowColumns()
-	t, err := s.one(ctx, query, append(append(u.args, uid), args...)...)
+	t, err := scanTenant(q.QueryRowContext(ctx, s.d.rebind(query), append(append(u.args, uid), args...)...))
 	if errors.Is(err, errNoRow) {
 		return t, errLost
 	}
 	return t, err
 }
 
-// begin takes the lease of t, as it was read, for a task.
-func (s *store) begin(ctx context.Context, t Tenant, to State, task Task, p plan, fences bool, owner string, lease time.Duration) (Tenant, error) {
+// begin takes the lease of t, as it was read, for a task; u is what else
+// changes.
+func (s *store) begin(ctx context.Context, t Tenant, to State, task Task, p plan, u *set, owner string, lease time.Duration) (Tenant, error) {
 	if !t.State.can(to) {
 		return t, fmt.Errorf("a tenant can't go from %s to %s", t.State, to)
 	}
-	u := new(set).add("state", string(to)).add("task", string(task)).add("plan", p.String()).
+	u.add("state", string(to)).add("task", string(task)).add("plan", p.String()).
 		raw("step = '', last_error = ''").add("lease_owner", owner).
 		raw("lease_until = "+s.d.nowMS+" + ?", lease.Milliseconds()).raw("revision = revision + 1")
-	if fences {
-		u.raw("generation = generation + 1")
-	}
 	return s.change(ctx, u, t.UID, "state = ? AND revision = ? AND (lease_owner = '' OR lease_until < "+s.d.nowMS+")",
 		string(t.State), t.revision)
 }
 
-// finish ends the task that owner has leased, in the state to.
-func (s *store) finish(ctx context.Context, t Tenant, to State, owner string, u *set) (Tenant, error) {
+// finish ends the task that owner has leased, in the state to. If left is
+// given, its row is written too: both or none.
+func (s *store) finish(ctx context.Context, t Tenant, to State, owner string, u *set, left *Tenant) (Tenant, error) {
 	if !t.State.can(to) {
 		return t, fmt.Errorf("a tenant can't go from %s to %s", t.State, to)
 	}
@@ -211,7 +224,25 @@ func (s *store) finish(ctx context.Context, t Tenant, to State, owner string, u 
 	if to == Deleted {
 		u.raw("deleted_at = " + s.d.now)
 	}
-	return s.change(ctx, u, t.UID, "lease_owner = ? AND state = ?", owner, string(t.State))
+	const where = "lease_owner = ? AND state = ?"
+	if left == nil {
+		return s.change(ctx, u, t.UID, where, owner, string(t.State))
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return t, err
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	t, err = s.changeOn(ctx, tx, u, t.UID, where, owner, string(t.State))
+	if err != nil {
+		return t, err
+	}
+	if _, err := tx.ExecContext(ctx, s.d.rebind("INSERT INTO "+tenantsTable+
+		" (uid, state, server, dbname, adopted, task, plan) VALUES (?, 'deleting', ?, ?, ?, 'remove', ?)"),
+		left.UID, left.Server, left.Database, left.Adopted, left.plan.String()); err != nil {
+		return t, err
+	}
+	return t, tx.Commit()
 }
 
 // note changes something in the middle of the task that owner has leased.
@@ -230,9 +261,10 @@ func (s *store) renew(ctx context.Context, uid, owner string, lease time.Duratio
 	return err
 }
 
-// fail gives owner's lease back, with what went wrong.
+// fail gives owner's lease back, with what went wrong. The owner's name stays:
+// the successor ends what this one may have left running on the server.
 func (s *store) fail(ctx context.Context, uid, owner, step, message string) error {
-	_, err := s.exec(ctx, "UPDATE "+tenantsTable+" SET step = ?, last_error = ?, lease_owner = '', lease_until = 0,"+
+	_, err := s.exec(ctx, "UPDATE "+tenantsTable+" SET step = ?, last_error = ?, lease_until = 0,"+
 		" updated_at = "+s.d.now+" WHERE uid = ? AND lease_owner = ?", step, message, uid, owner)
 	return err
 }
@@ -264,7 +296,7 @@ func isUnique(err error) bool {
 	}
 	// https://www.sqlite.org/rescode.html#constraint_unique
 	var lite interface{ Code() int }
-	return errors.As(err, &lite) && lite.Code() == 2067
+	return errors.As(err, &lite) && lite.Code() == 2067 || err != nil && containsText(err, "UNIQUE constraint failed")
 }
 
 // claim makes the change u to the ready database of server that waits longest.
@@ -276,34 +308,31 @@ func (s *store) claim(ctx context.Context, u *set, server, fingerprint string) (
 	return s.one(ctx, query, append(u.args, server, fingerprint)...)
 }
 
-// relocate makes the plan's database the one of t, and leaves a row for the old
-// one, which is to be dropped.
-func (s *store) relocate(ctx context.Context, t Tenant, owner string) (Tenant, error) {
+// insertReady writes the row of a new ready database, leased to owner, unless
+// there are enough. The count and the row are one change: several processes
+// make no more than there should be.
+func (s *store) insertReady(ctx context.Context, t Tenant, enough int, owner string, lease time.Duration) (bool, error) {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return t, err
+		return false, err
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
-	moved, err := scanTenant(tx.QueryRowContext(ctx, s.d.rebind("UPDATE "+tenantsTable+
-		" SET server = ?, dbname = ?, adopted = false, revision = revision + 1, updated_at = "+s.d.now+
-		" WHERE uid = ? AND lease_owner = ? AND state = 'moving' RETURNING "+s.rowColumns()),
-		t.plan.Server, t.plan.Database, t.UID, owner))
-	if errors.Is(err, errNoRow) {
-		return t, errLost
+	// A lock that both databases know.
+	if _, err := tx.ExecContext(ctx, "UPDATE "+catalogTable+" SET one = one"); err != nil {
+		return false, err
 	}
-	if err != nil {
-		return t, err
+	var have int
+	if err := tx.QueryRowContext(ctx, s.d.rebind("SELECT count(*) FROM "+tenantsTable+
+		" WHERE server = ? AND id IS NULL AND state IN ('ready', 'provisioning')"), t.Server).Scan(&have); err != nil {
+		return false, err
 	}
-	if _, err := tx.ExecContext(ctx, s.d.rebind(leftoverSQL), newUID(), t.Server, t.Database); err != nil {
-		return t, err
+	if have >= enough {
+		return false, nil
 	}
-	return moved, tx.Commit()
-}
-
-// leftoverSQL writes a row for a database that is nobody's any more.
-const leftoverSQL = "INSERT INTO " + tenantsTable + " (uid, state, server, dbname, task) VALUES (?, 'deleting', ?, ?, 'remove')"
-
-func (s *store) leftover(ctx context.Context, server, database string) error {
-	_, err := s.exec(ctx, leftoverSQL, newUID(), server, database)
-	return err
+	if _, err := tx.ExecContext(ctx, s.d.rebind("INSERT INTO "+tenantsTable+
+		" (uid, state, server, dbname, task, lease_owner, lease_until) VALUES (?, 'provisioning', ?, ?, 'ready', ?, "+s.d.nowMS+" + ?)"),
+		t.UID, t.Server, t.Database, owner, lease.Milliseconds()); err != nil {
+		return false, err
+	}
+	return true, tx.Commit()
 }

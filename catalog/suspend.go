@@ -32,18 +32,17 @@ func (c *Catalog) Suspend(ctx context.Context, id string, opts SuspendOptions) e
 		switch {
 		case !there, t.State == Provisioning, t.State == Deleting:
 			return false, notFound("suspend", id)
-		case t.State == Suspended && t.Task == "":
-			return true, nil
 		case t.State == Moving:
 			return false, stateError("suspend", t, ErrUnfinished, "call Resume first")
-		}
-		if t.Reason != opts.Reason {
-			var err error
-			if t, err = c.store.change(ctx, new(set).add("reason", opts.Reason), t.UID, "revision = ?", t.revision); err != nil {
-				return false, err
+		case t.State == Suspended && t.Task == "":
+			if t.Reason == opts.Reason {
+				return true, nil
 			}
+			_, err := c.store.change(ctx, new(set).add("reason", opts.Reason).raw("revision = revision + 1"), t.UID, "revision = ?", t.revision)
+			c.lookups.news(id)
+			return err == nil, c.unlessLost("suspend", err)
 		}
-		_, err := c.start(ctx, t, TaskSuspend, plan{Drain: opts.Drain}, nil)
+		_, err := c.startSetting(ctx, t, TaskSuspend, plan{Drain: opts.Drain}, nil, new(set).add("reason", opts.Reason))
 		return err == nil, err
 	})
 }
@@ -81,7 +80,7 @@ func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 		case id == newID && t.Task != TaskRename:
 			return true, nil
 		}
-		p := plan{Was: t.State, NewID: newID}
+		p := plan{Was: t.State, OldID: id, NewID: newID}
 		switch {
 		case t.State == Moving && t.Task == TaskRename:
 			p.Was = t.plan.Was
@@ -104,58 +103,55 @@ func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 // renamed goes on with a rename that had given the row its new id already.
 func (c *Catalog) renamed(ctx context.Context, id, newID string) (bool, error) {
 	t, err := c.store.byID(ctx, newID)
-	if err != nil || t.Task != TaskRename || t.leased {
+	switch {
+	case err != nil && !errors.Is(err, errNoRow):
+		return false, c.mainError("rename", err)
+	case err != nil || t.Task != TaskRename || t.plan.OldID != id || t.plan.NewID != newID:
 		return false, notFound("rename", id)
+	case t.leased:
+		return false, nil
 	}
 	_, err = c.start(ctx, t, TaskRename, t.plan, nil)
 	return err == nil, err
 }
 
 // Move takes a tenant to another server, by a dump that is restored there. The
-// tenant is suspended meanwhile; a suspended one stays suspended. The old
+// tenant is out of service meanwhile; a suspended one stays suspended. The old
 // database is dropped when the tenant is back in service. A Move that failed
-// can be called again, to the same server or another one, or called off by
-// moving to the server that the tenant is on.
+// can be called again, or called off by moving to the server that the tenant
+// is on. A process makes one move at a time.
 func (c *Catalog) Move(ctx context.Context, id, server string) error {
 	if _, err := c.server(server); err != nil {
 		return &tenancy.Error{Op: "move", Tenant: id, Err: ErrUnknownServer, Cause: err}
 	}
-	var left *Tenant
-	err := c.until(ctx, "move", id, func(t Tenant, there bool) (bool, error) {
-		if !there || t.State == Provisioning || t.State == Deleting {
-			return false, notFound("move", id)
-		}
-		p := plan{Was: t.State, Server: server}
-		if t.Task == TaskMove {
-			p.Was = t.plan.Was
-			if t.plan.Server == server {
-				p.Database = t.plan.Database
-			} else if t.plan.Database != "" && t.plan.Database != t.Database {
-				// A copy that was begun elsewhere and is of no use.
-				if err := c.store.leftover(ctx, t.plan.Server, t.plan.Database); err != nil && !isUnique(err) {
-					return false, c.mainError("move", err)
-				}
-			}
-		} else if t.Server == server {
-			return true, nil
-		}
+	return c.until(ctx, "move", id, func(t Tenant, there bool) (bool, error) {
+		var p plan
 		switch {
+		case !there || t.State == Provisioning || t.State == Deleting:
+			return false, notFound("move", id)
+		case t.Task == TaskMove:
+			p = t.plan
+			p.Back = t.Server == server && !p.Switched
+			if !p.Back && server != t.Server && server != p.Server {
+				return false, stateError("move", t, ErrUnfinished, "it moves from "+t.Server+" to "+p.Server+"; finish that, or call it off by a Move to "+t.Server)
+			}
+			if p.Switched && server == p.Server {
+				return false, stateError("move", t, ErrUnfinished, "it is on "+t.Server+" already; call Resume first")
+			}
 		case t.Server == server:
-			p.Database = t.Database // called off
-		case p.Database == "":
-			p.Database = newDatabaseName(id)
+			return true, nil
+		default:
+			p = plan{Was: t.State, Server: server, Database: newDatabaseName(id)}
 		}
-		old := t
-		moved, err := c.start(ctx, t, TaskMove, p, nil)
-		if err == nil && moved.Database != old.Database {
-			left = &old
-		}
+		_, err := c.start(ctx, t, TaskMove, p, nil)
 		return err == nil, err
 	})
-	if left != nil {
-		if _, e := c.removeLeft(ctx, left.Server, left.Database); e != nil {
-			c.cfg.Logger.Warn("tenancy: the old database of a tenant that moved is dropped by the next Resume", "tenant", id, "error", e)
-		}
+}
+
+// unlessLost makes an error of the main database one, but for errLost.
+func (c *Catalog) unlessLost(op string, err error) error {
+	if err == nil || errors.Is(err, errLost) {
+		return err
 	}
-	return err
+	return c.mainError(op, err)
 }

@@ -60,7 +60,7 @@ func init() {
 			from: provisioning,
 			steps: []step{
 				{"check", (*work).checkAdopted},
-				{"mark", (*work).markAdopted},
+				{"mark", (*work).markAny},
 				{"migrate", (*work).migrateAdopted},
 				{"open", (*work).open},
 				{"activate", (*work).activate},

@@ -6,19 +6,20 @@ import (
 	"errors"
 )
 
-// template is the name of the current template, "" if there is none to copy.
-func (c *Catalog) template(catalogID string) string {
+// template is the name of a server's current template, "" if there is none to
+// copy.
+func (c *Catalog) template(catalogID, server string) string {
 	if c.cfg.Migrator == nil || c.cfg.NoTemplates {
 		return ""
 	}
 	_, fingerprint := c.cfg.Migrator.Target()
-	return c.templateName(catalogID, fingerprint)
+	return templateName(catalogID, server, fingerprint)
 }
 
 // buildTemplate makes the template on one server, unless another process does
 // so first. It is sealed as the last step: one that is not is half-made.
 func (c *Catalog) buildTemplate(ctx context.Context, server Server, catalogID, name string) (err error) {
-	session, err := server.Session(ctx, name, false)
+	session, err := c.session(ctx, server, name, false)
 	if err != nil {
 		return err
 	}

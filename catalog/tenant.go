@@ -46,13 +46,15 @@ type Tenant struct {
 	leaseOwner string
 	leased     bool // by somebody, when the row was read
 	plan       plan
+	bad        error // why the plan can't be read
 }
 
 // plan is what a task must know to be finished by another process.
 type plan struct {
 	// Was is the state that the task returns to.
 	Was State `json:"was,omitempty"`
-	// NewID is that of a rename.
+	// OldID and NewID are those of a rename.
+	OldID string `json:"old_id,omitempty"`
 	NewID string `json:"new_id,omitempty"`
 	// Keep keeps the database of a removed tenant.
 	Keep bool `json:"keep,omitempty"`
@@ -65,9 +67,21 @@ type plan struct {
 	// Drain is how long work in flight may go on: 0 for Config.Drain, negative
 	// for not at all.
 	Drain time.Duration `json:"drain,omitempty"`
-	// Server and Database are where a move goes to.
-	Server   string `json:"server,omitempty"`
-	Database string `json:"database,omitempty"`
+	// Server and Database are the other place of the tenant's database: where a
+	// move goes to or, when Switched, where it came from; the name that a
+	// rename takes away. OldAdopted is Adopted of that one. Back says that the
+	// move is called off.
+	Server     string `json:"server,omitempty"`
+	Database   string `json:"database,omitempty"`
+	Switched   bool   `json:"switched,omitempty"`
+	OldAdopted bool   `json:"old_adopted,omitempty"`
+	Back       bool   `json:"back,omitempty"`
+	// Owner is whose database it was that a move has left.
+	Owner string `json:"owner,omitempty"`
+	// Pinned says that the caller named the server.
+	Pinned bool `json:"pinned,omitempty"`
+	// Forget ends a tenant without its server.
+	Forget bool `json:"forget,omitempty"`
 }
 
 func (p plan) String() string {

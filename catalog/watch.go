@@ -17,8 +17,9 @@ const reconcile = 30 * time.Second
 // On PostgreSQL it listens, on a connection of the main database that it keeps,
 // and news takes milliseconds. Where that can't be (SQLite, a connection pooler
 // in transaction mode, a lost connection until there is another) it asks every
-// Config.Poll for what it remembers. After a gap all that it remembers is
-// compared, so nothing is missed.
+// Config.Poll for what it remembers (Config.Remember tenants). After a gap all
+// that is compared. What it does not remember any more is met by the plugin's
+// own Config.Recheck.
 func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 	defer c.lookups.listen(changed)()
 	lost := make(chan error, 1)
@@ -48,6 +49,7 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 	last := time.Duration(-1) // never
 	failing := false
 	compare := func() {
+		began := monotonic()
 		err := c.compare(ctx)
 		if ctx.Err() != nil {
 			return
@@ -61,12 +63,12 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 		if err != nil {
 			return
 		}
-		last = monotonic()
+		last = began
 		period := c.cfg.Poll
 		if listening {
 			period = reconcile
 		}
-		c.lookups.keep(2 * period)
+		c.lookups.keep(began + 2*period)
 	}
 	compare()
 	for {
@@ -75,7 +77,8 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 			return ctx.Err()
 		case <-ready:
 			listening, pause = true, c.cfg.Poll
-			compare() // what changed before it heard
+			c.lookups.news() // what is asked for now may be from before
+			compare()        // what changed before it heard
 		case err := <-lost:
 			running = false
 			select {
@@ -129,6 +132,8 @@ func (c *Catalog) compare(ctx context.Context) error {
 		for _, id := range part {
 			if found[id] != known[id] {
 				c.lookups.news(id)
+			} else {
+				c.lookups.same(id, known[id])
 			}
 		}
 	}

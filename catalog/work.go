@@ -21,6 +21,8 @@ type work struct {
 	catalog string // its id
 	server  Server
 	session Session
+	to      Session   // of the copy that a move has made
+	left    string    // the uid of the row of a database that is to be dropped
 	dump    io.Reader // what a restore reads
 	fresh   bool      // the database was copied from the current template now
 	version *int64    // of the schema, where it was looked at
@@ -38,9 +40,9 @@ func newOwner() string { return newUID() }
 
 // run does the steps of the task that w has leased. When it fails the row says
 // where and why, and anybody may go on.
-func (c *Catalog) run(ctx context.Context, w *work) (Tenant, error) {
+func (c *Catalog) run(parent context.Context, w *work) (Tenant, error) {
 	task := w.t.Task
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	kept := make(chan struct{})
 	go func() {
@@ -56,7 +58,11 @@ func (c *Catalog) run(ctx context.Context, w *work) (Tenant, error) {
 	cancel(nil)
 	<-kept
 	w.endSession()
+	if w.to != nil {
+		_ = w.to.Close()
+	}
 	if err == nil {
+		c.removeLeft(parent, w)
 		return w.t, nil
 	}
 	message := err.Error()
@@ -89,6 +95,9 @@ func reason(err error) error {
 
 // steps does them one after the other, and returns the one that failed.
 func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err error) {
+	if w.t.plan.Forget {
+		return "bury", w.finish(ctx, Deleted, new(set))
+	}
 	if w.server, err = c.server(w.t.Server); err != nil {
 		return "begin", err
 	}
@@ -104,8 +113,8 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 		}
 		defer release()
 	}
-	if w.session, err = w.server.Session(ctx, w.t.Database, w.steal); err != nil {
-		return "begin", err
+	if err := w.begin(ctx, w.t.Database); err != nil {
+		return "begin", c.placed(w, err)
 	}
 	all := tasks[task].steps
 	for i, s := range all {
@@ -122,11 +131,31 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 			return s.name, err
 		}
 		if err := s.do(w, ctx); err != nil {
+			if s.name != "migrate" && s.name != "seed" { // those may ask anybody
+				err = c.placed(w, err)
+			}
 			return s.name, err
 		}
 		c.cfg.at(task, s.name, true)
 	}
 	return "", nil
+}
+
+// begin begins the session on a database of w's server.
+func (w *work) begin(ctx context.Context, database string) (err error) {
+	w.session, err = w.c.session(ctx, w.server, database, w.steal)
+	return err
+}
+
+// session begins a session, and waits for it no longer than Config.Wait.
+func (c *Catalog) session(ctx context.Context, server Server, database string, steal bool) (Session, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.Wait)
+	defer cancel()
+	s, err := server.Session(bounded, database, steal)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: waited %s for another session on the database, a dump for instance: %w", ErrBusy, c.cfg.Wait, err)
+	}
+	return s, err
 }
 
 func (w *work) endSession() {
@@ -143,7 +172,8 @@ func (w *work) endSession() {
 // lost: when another has it, or when the main database has not been reached for
 // as long as it lasts.
 func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel context.CancelCauseFunc) {
-	ticker := time.NewTicker(c.cfg.Lease / 3)
+	// It ends the work before the lease ends.
+	ticker := time.NewTicker(c.cfg.Lease / 4)
 	defer ticker.Stop()
 	last := monotonic()
 	for {
@@ -153,13 +183,13 @@ func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel conte
 		case <-ticker.C:
 		}
 		began := monotonic()
-		renewing, done := context.WithTimeout(ctx, c.cfg.Lease/3)
+		renewing, done := context.WithTimeout(ctx, c.cfg.Lease/4)
 		err := c.store.renew(renewing, uid, owner, c.cfg.Lease)
 		done()
 		switch {
 		case err == nil:
 			last = began
-		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease:
+		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease/2:
 			cancel(fmt.Errorf("%w (%w)", errLost, err))
 			return
 		}
@@ -168,7 +198,34 @@ func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel conte
 
 // start takes the lease of t for a task, and runs it.
 func (c *Catalog) start(ctx context.Context, t Tenant, task Task, p plan, dump io.Reader) (Tenant, error) {
-	w, err := c.lease(ctx, t, task, p)
+	return c.startSetting(ctx, t, task, p, dump, new(set))
+}
+
+// startSetting is start, which also changes what u says as it begins.
+func (c *Catalog) startSetting(ctx context.Context, t Tenant, task Task, p plan, dump io.Reader, u *set) (Tenant, error) {
+	if t.bad != nil {
+		return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Cause: t.bad, Hint: "mend the row"}
+	}
+	if !p.Forget {
+		server, err := c.server(t.Server)
+		if err != nil {
+			return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrUnknownServer, Cause: err,
+				Hint: "configure it, or Remove the tenant with Forget"}
+		}
+		if tasks[task].fences && t.leaseOwner == "" {
+			// Before it goes out of service: nobody else should be at work on
+			// the database, who would keep it there. Any other failure is
+			// better met when the row says what is to be done.
+			s, err := c.session(ctx, server, t.Database, false)
+			if errors.Is(err, ErrBusy) {
+				return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrBusy, Cause: err, Hint: "try again later"}
+			}
+			if err == nil {
+				_ = s.Close()
+			}
+		}
+	}
+	w, err := c.lease(ctx, t, task, p, u)
 	if err != nil {
 		return t, err
 	}
@@ -178,7 +235,7 @@ func (c *Catalog) start(ctx context.Context, t Tenant, task Task, p plan, dump i
 
 // lease makes t the work of this process. errLost says that it has changed
 // since it was read.
-func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan) (*work, error) {
+func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan, u *set) (*work, error) {
 	op := tasks[task]
 	to, ok := op.from[t.State]
 	if !ok {
@@ -187,12 +244,18 @@ func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan) (*work
 	if t.Task != "" && t.Task != task && !slices.Contains(op.over, t.Task) {
 		return nil, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrUnfinished,
 			Detail: fmt.Sprintf("its %s stopped at step %q: %s", t.Task, t.Step, cmp.Or(t.LastError, "the process died")),
-			Hint:   "call Resume first, or Remove"}
+			Hint:   "call Resume first"}
 	}
 	owner := newOwner()
-	leased, err := c.store.begin(ctx, t, to, task, p, op.fences, owner, c.cfg.Lease)
-	if err != nil {
+	if op.fences {
+		u.raw("generation = generation + 1")
+	}
+	leased, err := c.store.begin(ctx, t, to, task, p, u, owner, c.cfg.Lease)
+	if errors.Is(err, errLost) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, c.mainError(string(task), err)
 	}
 	if leased.place() != t.place() {
 		c.lookups.news(t.ID)
@@ -202,8 +265,13 @@ func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan) (*work
 
 // finish ends w's task in the state to.
 func (w *work) finish(ctx context.Context, to State, u *set) error {
+	return w.finishLeaving(ctx, to, u, nil)
+}
+
+// finishLeaving is finish, with a row for a database that is to be dropped.
+func (w *work) finishLeaving(ctx context.Context, to State, u *set, left *Tenant) error {
 	old := w.t
-	t, err := w.c.store.finish(ctx, w.t, to, w.owner, u)
+	t, err := w.c.store.finish(ctx, w.t, to, w.owner, u, left)
 	if err != nil {
 		return err
 	}
@@ -243,7 +311,7 @@ func (c *Catalog) until(ctx context.Context, op, id string, try attempt) error {
 			}
 		}
 		if monotonic()-began > c.cfg.Wait {
-			return &tenancy.Error{Op: op, Tenant: id, Err: ErrBusy, Detail: fmt.Sprintf("its %s has not ended within %s", t.Task, c.cfg.Wait),
+			return &tenancy.Error{Op: op, Tenant: id, Err: ErrBusy, Detail: fmt.Sprintf("waited %s", c.cfg.Wait),
 				Hint: "try again later, or raise Config.Wait"}
 		}
 		select {

@@ -274,3 +274,12 @@ func (s *Server) Databases(ctx context.Context) ([]catalog.Found, error) {
 func (s *Server) Dialector(db *sql.DB) gorm.Dialector {
 	return postgres.New(postgres.Config{Conn: db, PreferSimpleProtocol: s.cfg.AdminEngine.PreferSimpleProtocol})
 }
+
+// Classify says whose fault an error of a session is; see [Engine.Classify].
+// It implements [catalog.Classifier].
+func (s *Server) Classify(err error) tenancy.Fault {
+	if errors.Is(err, errSessionLost) {
+		return tenancy.FaultServer
+	}
+	return s.cfg.AdminEngine.Classify(err)
+}

@@ -214,7 +214,7 @@ func (ses *session) adminLocked(ctx context.Context, fn func(*pgx.Conn) error) e
 		return nil
 	}
 	if dead {
-		ses.lost = fmt.Errorf("the session's connection was lost, and its lock: begin another session, unless somebody else has taken the database over (%w)", err)
+		ses.lost = fmt.Errorf("%w: begin another one, unless somebody else has taken the database over (%w)", errSessionLost, err)
 		err = ses.lost
 	}
 	if c := ctx.Err(); c != nil {
@@ -223,6 +223,8 @@ func (ses *session) adminLocked(ctx context.Context, fn func(*pgx.Conn) error) e
 	}
 	return err
 }
+
+var errSessionLost = errors.New("the session's connection was lost, and its lock")
 
 // exec runs one statement, or several as one transaction.
 func (ses *session) exec(ctx context.Context, sql string) error {

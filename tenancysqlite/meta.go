@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/catalog"
@@ -84,6 +85,9 @@ func (s *session) Owner(ctx context.Context) (catalog.Meta, error) {
 
 func (s *session) owner(ctx context.Context) (m catalog.Meta, err error) {
 	db, err := s.db(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
 	if err != nil {
 		return m, err
 	}
