@@ -27,7 +27,12 @@ import (
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+func TestMain(m *testing.M) {
+	if isChild() {
+		os.Exit(runChild())
+	}
+	os.Exit(pgtest.Run(m))
+}
 
 var contentionTime = flag.Duration("contention-time", 5*time.Second, "how long each way of BenchmarkContention runs")
 

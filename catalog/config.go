@@ -82,6 +82,9 @@ type Config struct {
 
 	// at is told before and after each step: tests kill the process there.
 	at func(task Task, step string, after bool)
+
+	// only is the one server, where there is nothing to place.
+	only string
 }
 
 func (cfg Config) withDefaults() Config {
@@ -101,6 +104,10 @@ func (cfg Config) withDefaults() Config {
 		}
 	}
 	cfg.Drain = max(cfg.Drain, 0)
+	cfg.only = ""
+	if cfg.Placement == nil && len(cfg.Servers) == 1 {
+		cfg.only = sortedKeys(cfg.Servers)[0]
+	}
 	if cfg.Placement == nil {
 		cfg.Placement = LeastTenants
 	}

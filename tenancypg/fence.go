@@ -148,12 +148,13 @@ func describe(all []sessionOf) string {
 // sessions is complete. Who takes the lock later is refused; those are not
 // waited for, since clients may try without end.
 func (e *exit) wait(ctx context.Context, d time.Duration) (left []sessionOf, err error) {
-	for deadline := time.Now().Add(d); ; {
+	pause := pollFirst
+	for deadline := time.Now().Add(d); ; pause = min(2*pause, poll) {
 		left, err = e.look(ctx)
 		if err != nil || len(left) == 0 || !time.Now().Before(deadline) {
 			return left, err
 		}
-		if err := sleep(ctx, poll); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return left, err
 		}
 	}

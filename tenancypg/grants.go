@@ -128,33 +128,42 @@ func (ses *session) missingGrants(ctx context.Context, pc *pgx.Conn) ([]string, 
 	if !ses.differ() {
 		return nil, nil
 	}
+	// Asked alone: in a backend that has just begun, to plan the long query is
+	// a good part of what it takes to create a tenant.
+	var known bool
+	err := pc.QueryRow(ctx, grantsKnownQuery, pgx.QueryExecModeExec,
+		int64(ses.roles.app), int64(ses.roles.admin)).Scan(&known)
+	if err != nil || known {
+		return nil, err
+	}
 	rows, err := pc.Query(ctx, missingGrantsQuery, pgx.QueryExecModeExec,
-		int64(ses.roles.app), int64(ses.roles.admin), quote(ses.s.appRole), tenancy.MetaTable)
+		int64(ses.roles.admin), quote(ses.s.appRole), tenancy.MetaTable)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// The objects are those that the administrator may grant on. $1 and $2 are the
-// application's and the administrator's role.
+// $1 and $2 are the application's and the administrator's role.
+const grantsKnownQuery = `
+SELECT EXISTS (
+	SELECT FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+	WHERE d.defaclrole = $2::bigint::oid AND d.defaclnamespace = 0 AND d.defaclobjtype = 'r' AND a.grantee = $1::bigint::oid
+)`
+
+// The objects are those that the administrator, $1, may grant on.
 const missingGrantsQuery = `
-WITH known AS (
-	SELECT EXISTS (
-		SELECT FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
-		WHERE d.defaclrole = $2::bigint::oid AND d.defaclnamespace = 0 AND d.defaclobjtype = 'r' AND a.grantee = $1::bigint::oid
-	) AS yes
-), schemas AS (
-	SELECT n.oid, n.nspowner, pg_catalog.quote_ident(n.nspname) AS name FROM pg_catalog.pg_namespace n, known
-	WHERE NOT known.yes AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WITH schemas AS (
+	SELECT n.oid, n.nspowner, pg_catalog.quote_ident(n.nspname) AS name FROM pg_catalog.pg_namespace n
+	WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ), relations AS (
-	SELECT c.relkind = 'S' AS seq, c.relname = $4::text AND n.name = 'public' AS meta,
+	SELECT c.relkind = 'S' AS seq, c.relname = $3::text AND n.name = 'public' AS meta,
 		n.name || '.' || pg_catalog.quote_ident(c.relname) AS name
 	FROM pg_catalog.pg_class c JOIN schemas n ON n.oid = c.relnamespace
-	WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_catalog.pg_has_role($2::bigint::oid, c.relowner, 'USAGE')
+	WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_catalog.pg_has_role($1::bigint::oid, c.relowner, 'USAGE')
 ), statements AS (
 	SELECT 1 AS step, 'GRANT USAGE ON SCHEMA ' || pg_catalog.string_agg(name, ', ') AS what FROM schemas
-		WHERE pg_catalog.pg_has_role($2::bigint::oid, nspowner, 'USAGE')
+		WHERE pg_catalog.pg_has_role($1::bigint::oid, nspowner, 'USAGE')
 	UNION ALL SELECT 2, 'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE ' || pg_catalog.string_agg(name, ', ')
 		FROM relations WHERE NOT seq AND NOT meta
 	UNION ALL SELECT 3, 'GRANT SELECT ON TABLE ' || pg_catalog.string_agg(name, ', ') FROM relations WHERE meta
@@ -162,9 +171,8 @@ WITH known AS (
 	UNION ALL SELECT 5, 'GRANT EXECUTE ON ROUTINE ' || pg_catalog.string_agg(
 			n.name || '.' || pg_catalog.quote_ident(p.proname) || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', ', ')
 		FROM pg_catalog.pg_proc p JOIN schemas n ON n.oid = p.pronamespace
-		WHERE pg_catalog.pg_has_role($2::bigint::oid, p.proowner, 'USAGE')
-	UNION ALL SELECT 6, 'ALTER DEFAULT PRIVILEGES GRANT ' || g FROM known, (VALUES
+		WHERE pg_catalog.pg_has_role($1::bigint::oid, p.proowner, 'USAGE')
+	UNION ALL SELECT 6, 'ALTER DEFAULT PRIVILEGES GRANT ' || g FROM (VALUES
 		('USAGE ON SCHEMAS'), ('SELECT, INSERT, UPDATE, DELETE ON TABLES'), ('USAGE, SELECT, UPDATE ON SEQUENCES'), ('EXECUTE ON ROUTINES')) v (g)
-		WHERE NOT known.yes
 )
-SELECT what || ' TO ' || $3::text FROM statements WHERE what IS NOT NULL ORDER BY step`
+SELECT what || ' TO ' || $2::text FROM statements WHERE what IS NOT NULL ORDER BY step`

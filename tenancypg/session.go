@@ -25,7 +25,9 @@ const (
 	closeTimeout = 5 * time.Second
 	// goneTimeout bounds the wait for a session that was terminated.
 	goneTimeout = 10 * time.Second
-	poll        = 20 * time.Millisecond
+	// pollFirst is for what mostly happens at once, poll for the rest.
+	pollFirst = 2 * time.Millisecond
+	poll      = 20 * time.Millisecond
 )
 
 // session holds an advisory lock for the database's name on a connection to
