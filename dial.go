@@ -48,9 +48,9 @@ type dialer struct {
 	refusal     error           // why no connect is tried until refusalEnds
 	refusalEnds time.Duration
 	doubtAt     time.Duration // no earlier is stale called for a refusal
-	retired     bool // no dial begins any more
-	shut        bool // sql.DB.Close has returned
-	ended       bool // gone is closed
+	retired     bool          // no dial begins any more
+	shut        bool          // sql.DB.Close has returned
+	ended       bool          // gone is closed
 
 	waits, exhausted uint64
 	waited           time.Duration
