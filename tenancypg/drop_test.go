@@ -164,3 +164,50 @@ func TestServerRename(t *testing.T) {
 		p.ok(c.Close(ctx))
 	})
 }
+
+// A database that is adopted may have a table of the name that is not ours.
+func TestServerForeignMeta(t *testing.T) {
+	for _, table := range []string{
+		"CREATE TABLE _tenant_meta (key text, value text)",
+		"CREATE TABLE _tenant_meta (uid text, generation bigint, catalog text)",
+		"CREATE TABLE _tenant_meta (uid text, generation text, catalog text); INSERT INTO _tenant_meta VALUES ('a', 'b', 'c')",
+		"CREATE TABLE _tenant_meta (uid text, generation bigint, catalog text); INSERT INTO _tenant_meta DEFAULT VALUES",
+		"CREATE TABLE _tenant_meta (uid text, generation bigint, catalog text, one boolean PRIMARY KEY DEFAULT true, more text NOT NULL)",
+		"CREATE VIEW _tenant_meta AS SELECT 'a' AS uid",
+		"CREATE VIEW _tenant_meta AS SELECT 'a' AS uid, 'b' AS generation, 'c' AS catalog",
+	} {
+		p := newPlace(t, apart)
+		ctx, name := p.ctx(), p.name()
+		ses := p.session(name)
+		p.ok(ses.Create(ctx, ""))
+		db, err := ses.DB(ctx)
+		p.ok(err)
+		_, err = db.Exec(table)
+		p.ok(err)
+		p.ok(db.Close())
+		const want = "public._tenant_meta is a table or view that this package did not make; rename or drop it"
+		for _, replaces := range []string{"", "*"} {
+			m := meta("u1", 1)
+			m.Replaces = replaces
+			p.fails(ses.Mark(ctx, m), want)
+		}
+		if m, err := ses.Owner(ctx); err != nil {
+			p.fails(err, want)
+		} else if m != (catalog.Meta{}) {
+			t.Errorf("%s: it is %+v's", table, m)
+		}
+		db, err = ses.DB(ctx)
+		p.ok(err)
+		kind := "TABLE"
+		if strings.Contains(table, "VIEW") {
+			kind = "VIEW"
+		}
+		_, err = db.Exec("ALTER " + kind + " _tenant_meta RENAME TO old_meta")
+		p.ok(err)
+		p.ok(db.Close())
+		p.ok(ses.Mark(ctx, meta("u1", 1)))
+		if m, err := ses.Owner(ctx); err != nil || m != meta("u1", 1) {
+			t.Errorf("%s: %+v, %v", table, m, err)
+		}
+	}
+}
