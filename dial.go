@@ -21,6 +21,9 @@ const (
 	// A database that refused is not asked again for this long, and up to
 	// two and a half times as long.
 	refusalTime = 2 * time.Second
+	// While a database refuses because it is another's, what was resolved is
+	// doubted again this often at most: the Resolver may know better by now.
+	doubtPause = time.Second / 2
 )
 
 // dialer is the driver.Connector of one tenant's sql.DB, and the tenant's share
@@ -44,9 +47,10 @@ type dialer struct {
 	tickets     []*list.Element // in server.tickets, the oldest first
 	refusal     error           // why no connect is tried until refusalEnds
 	refusalEnds time.Duration
-	retired     bool // no dial begins any more
-	shut        bool // sql.DB.Close has returned
-	ended       bool // gone is closed
+	doubtAt     time.Duration // no earlier is stale called for a refusal
+	retired     bool          // no dial begins any more
+	shut        bool          // sql.DB.Close has returned
+	ended       bool          // gone is closed
 
 	waits, exhausted uint64
 	waited           time.Duration
@@ -178,10 +182,10 @@ func (s *server) dial(ctx context.Context, l *link) {
 	}
 	l.cancel()
 	if err != nil {
-		s.dialFailed(l, err, fault, s.clock()-began)
 		if errors.Is(err, ErrWrongDatabase) {
-			d.stale()
+			d.stale() // first: the next statement of whoever is told asks the Resolver
 		}
+		s.dialFailed(l, err, fault, s.clock()-began)
 		return
 	}
 	if s.dialled(l, conn) {
@@ -255,7 +259,8 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 		} else {
 			e.Hint = "look after the tenant's database and login; it is tried again in some seconds"
 		}
-		d.refusal, d.refusalEnds = e, s.clock()+refusalTime+rand.N(3*refusalTime/2)
+		now := s.clock()
+		d.refusal, d.refusalEnds, d.doubtAt = e, now+refusalTime+rand.N(3*refusalTime/2), now+doubtPause
 		s.failLocked(d, e)
 	case FaultSaturation:
 		s.answeredLocked()

@@ -17,6 +17,10 @@ const MetaTable = "_tenant_meta"
 // new connection is asked before it is used: so a pool that outlived its
 // tenant, a restored dump, a DSN that leads to another tenant's database are
 // [ErrWrongDatabase], and no statement reaches it. The zero value asks nothing.
+//
+// A connection that is no [IdentityConn] can't tell a missing table from any
+// other error of the query: it is refused too, but the error is
+// [ErrUnavailable], with the driver's words.
 type Identity struct {
 	// UID is the tenant's own for ever: not its id, which may come again.
 	UID string

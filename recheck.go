@@ -50,6 +50,7 @@ func (c *cache) doubt(id string) {
 	defer c.mu.Unlock()
 	if e, ok := c.lru.Peek(id); ok {
 		e.checkAt = 0
+		e.news = c.news - 1 // nor is an answer trusted that is under way
 	}
 }
 

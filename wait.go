@@ -47,7 +47,14 @@ func (s *server) get(ctx context.Context, d *dialer, deadline time.Time) (delive
 	}
 	if err := s.refusalLocked(d, w.since); err != nil {
 		s.leaveLocked(d, w)
+		doubt := w.since >= d.doubtAt && errors.Is(err, ErrWrongDatabase)
+		if doubt {
+			d.doubtAt = w.since + doubtPause
+		}
 		s.unlock()
+		if doubt {
+			d.stale()
+		}
 		return delivery{}, err
 	}
 	s.balanceLocked(d)

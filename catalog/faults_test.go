@@ -145,6 +145,43 @@ func TestFailuresAreSaid(t *testing.T) {
 		pr.write(t, "acme", "x")
 		pr.inOrder(t)
 	})
+	t.Run("disk of a PostgreSQL server", func(t *testing.T) {
+		p := newPlace(t, "postgres")
+		p.Backups = filepath.Join(t.TempDir(), "none")
+		small := pgtest.Start(t, pgtest.FileLimit(20<<20))
+		p.Servers = map[string]target{"s1": pgTarget(t, small)}
+		pr := p.start(t)
+		pr.create(t, "other")
+		full := p.start(t, func(cfg *catalog.Config) {
+			cfg.NoTemplates = true
+			cfg.Migrator = migrate.Func(1, func(ctx context.Context, db *sql.DB) error {
+				_, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, text text NOT NULL);
+					ALTER TABLE notes ALTER text SET STORAGE PLAIN;
+					INSERT INTO notes (text) SELECT repeat('x', 4000) FROM generate_series(1, 6000)`)
+				return err
+			})
+		})
+		for range 2 {
+			_, err := full.catalog.Create(t.Context(), "acme", catalog.CreateOptions{})
+			require.ErrorContains(t, err, "File too large")
+			row, err := full.catalog.Get(t.Context(), "acme")
+			require.NoError(t, err)
+			require.Equal(t, catalog.Provisioning, row.State)
+			require.Equal(t, "migrate", row.Step)
+			require.Contains(t, row.LastError, "File too large")
+		}
+		pr.write(t, "other", "x")
+		require.Equal(t, []string{"x"}, pr.notes(t, "other"))
+		require.ErrorIs(t, pr.in("acme").Find(&[]Note{}).Error, tenancy.ErrTenantNotFound)
+		pr.create(t, "acme")
+		pr.write(t, "acme", "y")
+		pr.inOrder(t)
+		for _, id := range []string{"acme", "other"} {
+			_, err := pr.catalog.Remove(t.Context(), id, catalog.RemoveOptions{NoBackup: true})
+			require.NoError(t, err)
+		}
+		require.Empty(t, p.there(t))
+	})
 	t.Run("disk", func(t *testing.T) {
 		p := newPlace(t, "sqlite")
 		full := p.start(t, func(cfg *catalog.Config) {

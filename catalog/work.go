@@ -45,10 +45,10 @@ func (c *Catalog) run(parent context.Context, w *work) (Tenant, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	kept := make(chan struct{})
-	go func() {
+	go func(uid string) { // the last step writes w.t
 		defer close(kept)
-		c.keepLease(ctx, w.t.UID, w.owner, cancel)
-	}()
+		c.keepLease(ctx, uid, w.owner, cancel)
+	}(w.t.UID)
 	at, err := c.steps(ctx, w, task)
 	if err != nil && ctx.Err() != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errLost) {

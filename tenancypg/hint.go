@@ -60,8 +60,13 @@ func hintOf(e *pgconn.PgError) string {
 	case "57P01", "57P02", "57P03": // shutdown, crash, starting up
 		return "the server or an administrator ended the connection: run this again"
 	}
-	if strings.Contains(e.Message, "No space left on device") {
+	// What the operating system said of a file, where the server has no code
+	// for it (src/backend/utils/error/elog.c, errcode_for_file_access).
+	switch {
+	case strings.Contains(e.Message, "No space left on device"), strings.Contains(e.Message, "Disk quota exceeded"):
 		return "the server's disk is full: free space on it, and run this again"
+	case strings.Contains(e.Message, "File too large"):
+		return "the server may not write so large a file: raise the limit on file sizes under which it runs (ulimit -f, systemd's LimitFSIZE), or that of its file system, and run this again"
 	}
 	return ""
 }

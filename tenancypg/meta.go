@@ -32,12 +32,37 @@ func readSimple(ctx context.Context, pc *pgconn.PgConn, query string) ([][]byte,
 	return results[0].Rows[0], nil
 }
 
+// notOurs says of err what to do where somebody else has made a table of that
+// name, in a database that is adopted: undefined_column, and for Mark that there
+// is no primary key as ours (invalid_column_reference), or that it is no table
+// (wrong_object_type), or has other columns (not_null_violation,
+// datatype_mismatch).
+func notOurs(err error) error {
+	var number *strconv.NumError
+	switch code(err) {
+	case "42703", "42P10", "42809", "23502", "42804":
+	case "55000": // "cannot insert into view", and much else
+		if !strings.Contains(err.Error(), tenancy.MetaTable) {
+			return err
+		}
+	default:
+		if !errors.As(err, &number) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is a table or view that this package did not make; rename or drop it, then run this again: %w", metaTable, err)
+}
+
 var _ tenancy.IdentityConn = (*conn)(nil)
 
 // Identity implements [tenancy.IdentityConn]. It is one round trip, also
-// through a PgBouncer in transaction mode.
+// through a PgBouncer in transaction mode. A table of that name that has other
+// columns says as little as none.
 func (c *conn) Identity(ctx context.Context) (i tenancy.Identity, err error) {
 	row, err := readSimple(ctx, c.Conn().PgConn(), "SELECT uid, generation FROM "+metaTable)
+	if code(err) == "42703" {
+		return i, nil
+	}
 	if err != nil || row == nil {
 		return i, err
 	}
@@ -51,11 +76,11 @@ func (c *conn) Identity(ctx context.Context) (i tenancy.Identity, err error) {
 func readMeta(ctx context.Context, pc *pgx.Conn) (m catalog.Meta, err error) {
 	row, err := readSimple(ctx, pc.PgConn(), "SELECT uid, generation, catalog FROM "+metaTable)
 	if err != nil || row == nil {
-		return m, err
+		return m, notOurs(err)
 	}
 	m.UID, m.Catalog = string(row[0]), string(row[2])
 	m.Generation, err = strconv.ParseInt(string(row[1]), 10, 64)
-	return m, err
+	return m, notOurs(err)
 }
 
 const commentPrefix = "tenancy "
@@ -150,7 +175,7 @@ func (ses *session) mark(ctx context.Context, pc *pgx.Conn, m, commented catalog
 	}
 	batch = append(batch, grants...)
 	batch = append(batch, "COMMENT ON DATABASE "+ses.ident+" IS "+literal(comment(m)))
-	return execSimple(ctx, pc, strings.Join(batch, ";\n"))
+	return notOurs(execSimple(ctx, pc, strings.Join(batch, ";\n")))
 }
 
 // Owner implements [catalog.Session]. Of a database that takes no connections,

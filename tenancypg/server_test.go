@@ -413,6 +413,43 @@ func TestServerHints(t *testing.T) {
 	}
 }
 
+// A process that only serves tenants has no administrator.
+func TestServerWithoutAdmin(t *testing.T) {
+	p := newPlace(t, apart)
+	name := p.name()
+	p.made(name)
+	p.cfg.Admin = ""
+	s, err := NewServer(p.cfg)
+	p.ok(err)
+	d, err := s.Database(name)
+	p.ok(err)
+	db := sql.OpenDB(d.Connector)
+	defer db.Close()
+	var word string
+	p.ok(db.QueryRow("SELECT word FROM items LIMIT 1").Scan(&word))
+	for _, bad := range []string{"", "template1", strings.Repeat("x", 64)} {
+		if _, err := s.Database(bad); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+	for _, steal := range []bool{false, true} {
+		ses, err := s.Session(p.ctx(), name, steal)
+		p.fails(err, "ServerConfig.Admin is empty")
+		if ses != nil || !errors.Is(err, errNoAdmin) {
+			t.Errorf("%v, %v", ses, err)
+		}
+	}
+	_, err = s.Databases(p.ctx())
+	p.fails(err, "ServerConfig.Admin is empty")
+	for _, text := range []string{s.String(), fmt.Sprintf("%v %+v %#v", s, s, s)} {
+		if strings.Contains(text, secret) || !strings.Contains(text, "tenancypg") {
+			t.Errorf("it prints as %s", text)
+		}
+	}
+	p.ok(s.Close())
+	p.ok(s.Close())
+}
+
 func TestNewServerChecks(t *testing.T) {
 	clearEnv(t)
 	good := ServerConfig{App: "postgres://a:" + secret + "@h", Admin: "postgres://b:" + secret + "@h/postgres"}
@@ -421,7 +458,6 @@ func TestNewServerChecks(t *testing.T) {
 		want   string
 	}{
 		{func(c *ServerConfig) { c.App = "" }, "App is empty"},
-		{func(c *ServerConfig) { c.Admin = "" }, "Admin is empty"},
 		{func(c *ServerConfig) { c.AdminConns = -1 }, "AdminConns"},
 		{func(c *ServerConfig) { c.App = "postgres://a:" + secret + "@h:x/" }, "App"},
 		{func(c *ServerConfig) { c.Admin = "postgres://b:" + secret + "@h" }, "must name its database"},

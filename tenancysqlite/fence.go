@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -114,25 +115,72 @@ func (s *session) rename(ctx context.Context, to string) error {
 		return err
 	}
 	root := s.server.root
-	_, err := root.Lstat(fenced + s.name)
+	old, err := root.Lstat(fenced + s.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := root.Lstat(fenced + to); err != nil {
-			return err
+		for _, prefix := range []string{"", sealed} {
+			if there, err := exists(root, prefix+s.name); err != nil {
+				return err
+			} else if there {
+				return errors.New("it is not fenced")
+			}
 		}
-		return nil
+		_, err := root.Lstat(fenced + to)
+		return err
 	}
 	if err != nil {
 		return err
 	}
-	// A fenced database is one file, and nobody has it open. A link does not
-	// overwrite what is there.
-	if err := root.Link(fenced+s.name, fenced+to); err != nil {
+	if done, err := root.Lstat(fenced + to); err != nil || !os.SameFile(old, done) {
+		if err := s.linkAs(to); err != nil {
+			return err
+		}
+	} else if both, err := s.hasBoth(to); err != nil {
+		return err
+	} else if !both {
+		return root.Rename(fenced+s.name, fenced+to)
+	}
+	if err := syncDir(root, "."); err != nil { // one of the names has to last
 		return err
 	}
 	if err := root.Remove(fenced + s.name); err != nil {
 		return err
 	}
 	return syncDir(root, ".")
+}
+
+// hasBoth tells the one file under both names that an interrupted Rename leaves
+// from one name that can be written in two ways, where the file system folds
+// case: there, to remove the old name would remove the database.
+func (s *session) hasBoth(to string) (bool, error) {
+	entries, err := fs.ReadDir(s.server.root.FS(), ".")
+	if err != nil {
+		return false, err
+	}
+	found := 0
+	for _, e := range entries {
+		if n := e.Name(); n == fenced+s.name || n == fenced+to {
+			found++
+		}
+	}
+	return found == 2, nil
+}
+
+// linkAs gives the database a second name. A fenced database is one file, and
+// nobody has it open.
+func (s *session) linkAs(to string) error {
+	root := s.server.root
+	for _, prefix := range []string{"", fenced, sealed} {
+		if there, err := exists(root, prefix+to); err != nil {
+			return err
+		} else if there {
+			return fmt.Errorf("%q is taken: %w", to, fs.ErrExist)
+		}
+		// What lies beside it would be put into it.
+		if err := removeCompanions(root, prefix+to); err != nil {
+			return err
+		}
+	}
+	return root.Link(fenced+s.name, fenced+to) // does not overwrite what is there
 }
 
 // move gives the database another prefix once no connection is left, and tries

@@ -30,7 +30,15 @@ func TestHelper(t *testing.T) {
 	if mode == "" {
 		return
 	}
-	s := newServer(t, os.Getenv(helperEnv+"_DIR"))
+	dir := os.Getenv(helperEnv + "_DIR")
+	s := newServer(t, dir)
+	if what, ok := strings.CutPrefix(mode, "kill-"); ok {
+		dump, err := os.ReadFile(filepath.Join(filepath.Dir(dir), "dump"))
+		must(t, err)
+		sess := begin(t, s, "a")
+		fmt.Println("ready")
+		killed[what](t, s, sess, dump)
+	}
 	switch mode {
 	case "session":
 		begin(t, s, "a")

@@ -115,8 +115,21 @@ func readMark(ctx context.Context, q queryer) (m catalog.Meta, err error) {
 	return m, nil
 }
 
+// errNotOurs is a table of the name that somebody else made, in a database
+// that is adopted.
+var errNotOurs = errors.New("it has a table or view " + tenancy.MetaTable + " that this package did not make; rename or drop that, then do it again")
+
+// hasMeta reports whether the table is there. One that does not have our
+// columns is errNotOurs.
 func hasMeta(ctx context.Context, q queryer) (there bool, err error) {
-	err = q.QueryRowContext(ctx, "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = ?", tenancy.MetaTable).Scan(&there)
+	var ours bool
+	err = q.QueryRowContext(ctx, `
+		SELECT count(*) > 0, coalesce(min(type = 'table'), 0) AND (
+			SELECT count(*) = 4 FROM pragma_table_info(?1) WHERE name IN ('only_row', 'uid', 'generation', 'catalog'))
+		FROM sqlite_schema WHERE type IN ('table', 'view') AND lower(name) = ?1`, tenancy.MetaTable).Scan(&there, &ours)
+	if err == nil && there && !ours {
+		return true, errNotOurs
+	}
 	return there, err
 }
 

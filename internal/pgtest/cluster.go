@@ -36,6 +36,7 @@ type Cluster struct {
 	port     int      // the same in every life of the cluster
 	cred     *credential
 	guard    *guard
+	limit    int64 // of a file, in bytes; 0 for none
 
 	mu     sync.Mutex
 	pid    int // the postmaster's; 0 when it does not run
@@ -145,6 +146,7 @@ func (c *Cluster) initdb(opts []Option) error {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
+	c.limit = cfg.fileLimit
 	var conf bytes.Buffer
 	for _, s := range cfg.settings { // of two settings of a parameter the last one holds
 		fmt.Fprintf(&conf, "%s = '%s'\n", s[0], strings.ReplaceAll(s[1], "'", "''"))
@@ -232,6 +234,9 @@ func (c *Cluster) startLocked() error {
 		return err
 	}
 	cmd := c.command("postgres", "-D", c.data(), "-p", strconv.Itoa(c.port))
+	if c.limit > 0 {
+		limitFiles(cmd, c.limit)
+	}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {
 		return err

@@ -58,8 +58,9 @@ type M interface {
 type Option func(*config)
 
 type config struct {
-	settings [][2]string
-	hba      []string
+	settings  [][2]string
+	hba       []string
+	fileLimit int64
 }
 
 // MaxConns sets the server's max_connections. Of these, PostgreSQL reserves 3
@@ -82,6 +83,15 @@ func Setting(name, value string) Option {
 //	pgtest.HBA("host all clerk 127.0.0.1/32 scram-sha-256")
 func HBA(lines ...string) Option {
 	return func(c *config) { c.hba = append(c.hba, lines...) }
+}
+
+// FileLimit keeps the server from writing any file beyond so many bytes: a
+// table that grows too large fails as on a disk that is full ("could not extend
+// file ...: File too large", SQLSTATE XX000), and the rest of the server goes on. It
+// must be more than 16 MiB, the size of a WAL segment, without which no server
+// goes on. initdb is not limited.
+func FileLimit(bytes int64) Option {
+	return func(c *config) { c.fileLimit = bytes }
 }
 
 // Start starts a cluster for this test alone and stops it at the test's

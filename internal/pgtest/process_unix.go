@@ -75,6 +75,18 @@ func (c *credential) apply(cmd *exec.Cmd) {
 	}
 }
 
+// limitFiles runs cmd by a shell that sets its limit and then becomes it: it
+// keeps its id. Without the trap, SIGXFSZ would end the process that writes too
+// much; what is ignored stays so over exec.
+func limitFiles(cmd *exec.Cmd, bytes int64) {
+	// POSIX's ulimit -f counts blocks of 512 bytes, but bash's, where it is
+	// not in POSIX mode, 1024.
+	const script = `trap '' XFSZ; block=512; [ -n "$BASH_VERSION" ] && [ -z "$POSIXLY_CORRECT" ] && ! shopt -qo posix && block=1024
+ulimit -f $(($0 / block)) && exec "$@"`
+	cmd.Args = append([]string{"/bin/sh", "-c", script, strconv.FormatInt(bytes, 10), cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+}
+
 func send(pid int, sig signal) { _ = syscall.Kill(pid, sig) }
 
 // reap reports whether our child pid has ended, and waits for it if so.
