@@ -321,12 +321,15 @@ func (s *store) insertReady(ctx context.Context, t Tenant, enough int, owner str
 	if _, err := tx.ExecContext(ctx, "UPDATE "+catalogTable+" SET one = one"); err != nil {
 		return false, err
 	}
-	var have int
-	if err := tx.QueryRowContext(ctx, s.d.rebind("SELECT count(*) FROM "+tenantsTable+
-		" WHERE server = ? AND id IS NULL AND state IN ('ready', 'provisioning')"), t.Server).Scan(&have); err != nil {
+	// What failed counts for nothing, but there must not be more and more of
+	// it.
+	var have, all int
+	if err := tx.QueryRowContext(ctx, s.d.rebind("SELECT count(CASE WHEN state = 'ready' OR lease_until >= "+s.d.nowMS+
+		" THEN 1 END), count(*) FROM "+tenantsTable+" WHERE server = ? AND id IS NULL AND state IN ('ready', 'provisioning')"),
+		t.Server).Scan(&have, &all); err != nil {
 		return false, err
 	}
-	if have >= enough {
+	if have >= enough || all >= 2*enough {
 		return false, nil
 	}
 	if _, err := tx.ExecContext(ctx, s.d.rebind("INSERT INTO "+tenantsTable+

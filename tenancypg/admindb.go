@@ -97,6 +97,7 @@ func (ses *session) openTenant() (*sql.DB, error) {
 			cfg.RuntimeParams[name] = value
 		}
 	}
+	durable(cfg)
 	c, err := connectorAt(ses.s.cfg.AdminEngine, cfg, ses.name)
 	if err != nil {
 		return nil, err

@@ -177,6 +177,7 @@ func (s *Server) maintenanceConfig() *pgx.ConnConfig {
 	cfg.RuntimeParams["application_name"] = adminName
 	cfg.RuntimeParams["statement_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = "0"
+	durable(cfg)
 	// Without this, pgx closes the connection when a ctx ends during a
 	// statement, and the session with it (pgconn.go, asyncClose). So the
 	// statement is cancelled, and what failed can be tried again.
@@ -282,4 +283,13 @@ func (s *Server) Classify(err error) tenancy.Fault {
 		return tenancy.FaultServer
 	}
 	return s.cfg.AdminEngine.Classify(err)
+}
+
+// durable makes that what was answered outlives a crash of the server, also
+// where synchronous_commit is off for the application's sake: the catalog says
+// that it was done.
+func durable(cfg *pgx.ConnConfig) {
+	if _, ok := cfg.RuntimeParams["synchronous_commit"]; !ok {
+		cfg.RuntimeParams["synchronous_commit"] = "on"
+	}
 }
