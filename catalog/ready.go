@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 )
 
 // claim gives id a ready database of the server, by one conditional UPDATE.
@@ -134,4 +136,45 @@ func (c *Catalog) DropReady(ctx context.Context, server string, keep int) error 
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// claim makes the change u to the ready database of server that waits longest.
+func (s *store) claim(ctx context.Context, u *set, server, fingerprint string) (Tenant, error) {
+	u.raw("updated_at = " + s.d.now)
+	query := "UPDATE " + tenantsTable + " SET " + strings.Join(u.columns, ", ") + " WHERE state = 'ready' AND uid = (" +
+		"SELECT uid FROM " + tenantsTable + " WHERE state = 'ready' AND server = ? AND fingerprint = ?" +
+		" ORDER BY created_at, uid LIMIT 1" + s.d.skipLocked + ") RETURNING " + s.rowColumns()
+	return s.one(ctx, query, append(u.args, server, fingerprint)...)
+}
+
+// insertReady writes the row of a new ready database, leased to owner, unless
+// there are enough. The count and the row are one change: several processes
+// make no more than there should be.
+func (s *store) insertReady(ctx context.Context, t Tenant, enough int, owner string, lease time.Duration) (bool, error) {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	// A lock that both databases know.
+	if _, err := tx.ExecContext(ctx, "UPDATE "+catalogTable+" SET one = one"); err != nil {
+		return false, err
+	}
+	// What failed counts for nothing, but there must not be more and more of
+	// it.
+	var have, all int
+	if err := tx.QueryRowContext(ctx, s.d.rebind("SELECT count(CASE WHEN state = 'ready' OR lease_until >= "+s.d.nowMS+
+		" THEN 1 END), count(*) FROM "+tenantsTable+" WHERE server = ? AND id IS NULL AND state IN ('ready', 'provisioning')"),
+		t.Server).Scan(&have, &all); err != nil {
+		return false, err
+	}
+	if have >= enough || all >= 2*enough {
+		return false, nil
+	}
+	if _, err := tx.ExecContext(ctx, s.d.rebind("INSERT INTO "+tenantsTable+
+		" (uid, state, server, dbname, task, lease_owner, lease_until) VALUES (?, 'provisioning', ?, ?, 'ready', ?, "+s.d.nowMS+" + ?)"),
+		t.UID, t.Server, t.Database, owner, lease.Milliseconds()); err != nil {
+		return false, err
+	}
+	return true, tx.Commit()
 }

@@ -1,0 +1,141 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/gorm-tenancy/tenancy"
+)
+
+// start takes the lease of t for a task, and runs it.
+func (c *Catalog) start(ctx context.Context, t Tenant, task Task, p plan, dump io.Reader) (Tenant, error) {
+	return c.startSetting(ctx, t, task, p, dump, new(set))
+}
+
+// startSetting is start, which also changes what u says as it begins.
+func (c *Catalog) startSetting(ctx context.Context, t Tenant, task Task, p plan, dump io.Reader, u *set) (Tenant, error) {
+	if t.bad != nil {
+		return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Cause: t.bad, Hint: "mend the row"}
+	}
+	if !p.Forget {
+		server, err := c.server(t.Server)
+		if err != nil {
+			return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrUnknownServer, Cause: err,
+				Hint: "configure it, or Remove the tenant with Forget"}
+		}
+		if tasks[task].fences && t.leaseOwner == "" {
+			// Before it goes out of service: nobody else should be at work on
+			// the database, who would keep it there. Any other failure is
+			// better met when the row says what is to be done.
+			s, err := c.session(ctx, server, t.Database, false)
+			if errors.Is(err, ErrBusy) {
+				return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrBusy, Cause: err, Hint: "try again later"}
+			}
+			if err == nil {
+				_ = s.Close()
+			}
+		}
+	}
+	w, err := c.lease(ctx, t, task, p, u)
+	if err != nil {
+		return t, err
+	}
+	w.dump = dump
+	return c.run(ctx, w)
+}
+
+// lease makes t the work of this process. errLost says that it has changed
+// since it was read.
+func (c *Catalog) lease(ctx context.Context, t Tenant, task Task, p plan, u *set) (*work, error) {
+	op := tasks[task]
+	to, ok := op.from[t.State]
+	if !ok {
+		return nil, stateError(string(task), t, ErrState, "")
+	}
+	if t.Task != "" && t.Task != task && !slices.Contains(op.over, t.Task) {
+		return nil, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrUnfinished,
+			Detail: fmt.Sprintf("its %s stopped at step %q: %s", t.Task, t.Step, cmp.Or(t.LastError, "the process died")),
+			Hint:   "call Resume first"}
+	}
+	owner := newOwner()
+	if op.fences {
+		u.raw("generation = generation + 1")
+	}
+	leased, err := c.store.begin(ctx, t, to, task, p, u, owner, c.cfg.Lease)
+	if errors.Is(err, errLost) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, c.mainError(string(task), err)
+	}
+	if leased.place() != t.place() {
+		c.lookups.news(t.ID)
+	}
+	return &work{c: c, t: leased, owner: owner, steal: t.leaseOwner != ""}, nil
+}
+
+// keepLease renews the lease until ctx ends, and ends the work when it is
+// lost: when another has it, or when the main database has not been reached for
+// as long as it lasts.
+func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel context.CancelCauseFunc) {
+	// It ends the work before the lease ends.
+	ticker := time.NewTicker(c.cfg.Lease / 4)
+	defer ticker.Stop()
+	last := monotonic()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		began := monotonic()
+		renewing, done := context.WithTimeout(ctx, c.cfg.Lease/4)
+		err := c.store.renew(renewing, uid, owner, c.cfg.Lease)
+		done()
+		switch {
+		case err == nil:
+			last = began
+		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease/2:
+			cancel(fmt.Errorf("%w (%w)", errLost, err))
+			return
+		}
+	}
+}
+
+// attempt is what an operation makes of a row: done, or again because the row
+// changed or somebody is at work on it.
+type attempt func(t Tenant, there bool) (done bool, err error)
+
+// until reads the row of id and calls try until that is done. It waits while
+// another process is at work on the tenant, for Config.Wait at most.
+func (c *Catalog) until(ctx context.Context, op, id string, try attempt) error {
+	const shortest, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	began := monotonic()
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		t, err := c.store.byID(ctx, id)
+		there := err == nil
+		if err != nil && !errors.Is(err, errNoRow) {
+			return c.mainError(op, err)
+		}
+		if !t.leased {
+			done, err := try(t, there)
+			if done || err != nil && !errors.Is(err, errLost) {
+				return err
+			}
+		}
+		if monotonic()-began > c.cfg.Wait {
+			return &tenancy.Error{Op: op, Tenant: id, Err: ErrBusy, Detail: fmt.Sprintf("waited %s", c.cfg.Wait),
+				Hint: "try again later, or raise Config.Wait"}
+		}
+		select {
+		case <-ctx.Done():
+			return &tenancy.Error{Op: op, Tenant: id, Cause: context.Cause(ctx)}
+		case <-time.After(pause):
+		}
+	}
+}
