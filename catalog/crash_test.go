@@ -250,8 +250,12 @@ func crashAt(t *testing.T, engine string, task catalog.Task, point, how string) 
 		for row, err := range pr.catalog.List(t.Context(), catalog.Filter{}) {
 			require.NoError(t, err)
 			if row.ID != "" {
-				_, err := pr.catalog.Remove(t.Context(), row.ID, catalog.RemoveOptions{})
+				served := row.State != catalog.Provisioning && row.State != catalog.Deleting
+				removed, err := pr.catalog.Remove(t.Context(), row.ID, catalog.RemoveOptions{})
 				require.NoError(t, err)
+				if served {
+					require.FileExists(t, removed.Backup)
+				}
 			}
 		}
 		r := pr.resume(t) // what has no id

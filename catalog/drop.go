@@ -44,11 +44,36 @@ func (w *work) markRemoved(ctx context.Context) error {
 	if !w.t.plan.served() {
 		return nil
 	}
+	if err := w.settleRename(ctx); err != nil {
+		return err
+	}
 	ok, err := w.endable(ctx)
 	if err != nil || !ok {
 		return err
 	}
 	return w.mark(ctx)
+}
+
+// settleRename gives the database the name that the row has, where a rename was
+// not finished, so that it is fenced and backed up as any other.
+func (w *work) settleRename(ctx context.Context) error {
+	from := w.t.plan.Database
+	if w.t.plan.NewID == "" || from == "" {
+		return nil
+	}
+	w.endSession()
+	if err := w.begin(ctx, from); err != nil {
+		return err
+	}
+	there, err := w.session.Exists(ctx)
+	if err != nil {
+		return err
+	}
+	if there {
+		return w.renameDatabase(ctx)
+	}
+	w.endSession()
+	return w.begin(ctx, w.t.Database)
 }
 
 func (w *work) fenceRemoved(ctx context.Context) error {
@@ -83,13 +108,12 @@ func (w *work) backup(ctx context.Context) error {
 	return err
 }
 
-// drop also drops the other database of a tenant whose move or rename was not
-// finished.
+// drop also drops the other database of a tenant whose move was not finished.
 func (w *work) drop(ctx context.Context) error {
 	if w.t.plan.Keep {
 		return nil
 	}
-	if p := w.t.plan; p.Database != "" && (p.Database != w.t.Database || p.Server != w.t.Server) {
+	if p := w.t.plan; p.Database != "" && p.NewID == "" {
 		server, err := w.c.server(p.Server)
 		if err != nil {
 			return err

@@ -54,7 +54,7 @@ func (c *Catalog) remove(ctx context.Context, t Tenant, p plan) (Tenant, error) 
 	if t.State == Provisioning && t.Task == TaskAdopt {
 		p.Keep = true
 	}
-	p.Server, p.Database, p.Switched, p.OldAdopted = old.Server, old.Database, old.Switched, old.OldAdopted
+	p.NewID, p.Server, p.Database, p.Switched, p.OldAdopted = old.NewID, old.Server, old.Database, old.Switched, old.OldAdopted
 	return c.start(ctx, t, TaskRemove, p, nil)
 }
 
