@@ -38,8 +38,9 @@ func TestReadyPassesOneThatFails(t *testing.T) {
 	require.NoError(t, pr.catalog.FillReady(t.Context()))
 	// Its database says another generation, as after a wrong restore.
 	pr.edit(t, "UPDATE tenancy_tenants SET version = 0, generation = 0 WHERE uid = (SELECT min(uid) FROM tenancy_tenants)")
-	pr.create(t, "acme")
 	require.Error(t, pr.catalog.FillReady(t.Context()), "it is said")
+	pr.create(t, "acme")
+	require.Error(t, pr.catalog.FillReady(t.Context()))
 	require.Equal(t, 2, pr.ready(t))
 	pr.create(t, "other")
 	require.Error(t, pr.catalog.FillReady(t.Context()))
