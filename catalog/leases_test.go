@@ -197,29 +197,33 @@ func TestMoveKeepsOldUntilBack(t *testing.T) {
 	})
 }
 
-// A rename that another tenant's was left in must not be gone on with under a
-// name that has nothing to do with it.
+// A rename of a tenant that is not there must not go on with one of another
+// tenant, which was left before or after that got its new id.
 func TestRenameOfNobody(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t, "sqlite")
-	ctx, cancel := context.WithCancel(t.Context())
-	pr := p.start(t)
-	dying := p.start(t, func(cfg *catalog.Config) {
-		catalog.At(cfg, func(task catalog.Task, step string, after bool) {
-			if task == catalog.TaskRename && step == "fence" && after {
-				cancel()
+	for _, died := range []string{"fence", "rename"} {
+		t.Run(died, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, "sqlite")
+			ctx, cancel := context.WithCancel(t.Context())
+			pr := p.start(t)
+			dying := p.start(t, func(cfg *catalog.Config) {
+				catalog.At(cfg, func(task catalog.Task, step string, after bool) {
+					if task == catalog.TaskRename && step == died && after {
+						cancel()
+					}
+				})
+			})
+			pr.create(t, "b")
+			require.Error(t, dying.catalog.Rename(ctx, "b", "c"))
+			for _, newID := range []string{"b", "c"} {
+				err := pr.catalog.Rename(t.Context(), "nobody", newID)
+				require.ErrorIs(t, err, tenancy.ErrTenantNotFound, newID)
 			}
+			require.NoError(t, pr.catalog.Rename(t.Context(), "b", "c"))
+			pr.write(t, "c", "one")
+			pr.inOrder(t)
 		})
-	})
-	pr.create(t, "b")
-	require.Error(t, dying.catalog.Rename(ctx, "b", "c"))
-	for _, newID := range []string{"b", "c"} {
-		err := pr.catalog.Rename(t.Context(), "nobody", newID)
-		require.ErrorIs(t, err, tenancy.ErrTenantNotFound, newID)
 	}
-	require.NoError(t, pr.catalog.Rename(t.Context(), "b", "c"))
-	pr.write(t, "c", "one")
-	pr.inOrder(t)
 }
 
 // One row that somebody has edited by hand must not stop the work on others.
