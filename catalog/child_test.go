@@ -79,13 +79,6 @@ func (c *child) line(t *testing.T) string {
 	return c.out.Text()
 }
 
-// say sends a line to the child.
-func (c *child) say(t *testing.T, line string) {
-	t.Helper()
-	_, err := fmt.Fprintln(c.in, line)
-	require.NoError(t, err)
-}
-
 // end waits for the child's end, and returns what it said meanwhile.
 func (c *child) end(t *testing.T) (said string, err error) {
 	t.Helper()

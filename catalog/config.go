@@ -147,7 +147,7 @@ func (cfg Config) validate() error {
 		"Wait": int64(cfg.Wait), "Poll": int64(cfg.Poll),
 	} {
 		if v < 0 {
-			return fmt.Errorf("Config.%s is negative", name)
+			return fmt.Errorf("%s is negative", "Config."+name)
 		}
 	}
 	if cfg.Lease > 0 && cfg.Lease < 100*time.Millisecond {

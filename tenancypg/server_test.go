@@ -129,9 +129,8 @@ func TestServerTemplate(t *testing.T) {
 			t.Errorf("a half-made template: %v", err)
 		}
 
-		busy := p.pg.Conn(t, "postgres")
 		p.exec("ALTER DATABASE " + quote(tpl) + " ALLOW_CONNECTIONS true")
-		busy = p.pg.Conn(t, tpl)
+		busy := p.pg.Conn(t, tpl)
 		if err := ts.Seal(ctx); !errors.Is(err, catalog.ErrNotFenced) || !strings.Contains(err.Error(), "postgres") {
 			t.Errorf("a template in use: %v", err)
 		}

@@ -50,7 +50,7 @@ func badName(name string) error {
 	case strings.Contains(name, "/") || strings.ContainsFunc(name, isSeparator):
 		return errors.New("it holds a path separator")
 	case runtime.GOOS == "windows" && strings.ContainsAny(name, `:*?"<>|`):
-		return errors.New("Windows allows no such file name")
+		return errors.New("no file can have this name on Windows")
 	case name == ":memory:":
 		return errors.New("SQLite takes it for a database in memory")
 	}
