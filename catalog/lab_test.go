@@ -74,7 +74,7 @@ func onEngines(t *testing.T, test func(t *testing.T, p place)) {
 // newPlace makes a main database and one server, "s1".
 func newPlace(t *testing.T, engine string) place {
 	t.Helper()
-	p := place{Engine: engine, Servers: map[string]target{}, Backups: filepath.Join(t.TempDir(), "backups"), Version: 1, Lease: 400 * time.Millisecond}
+	p := place{Engine: engine, Servers: map[string]target{}, Backups: filepath.Join(t.TempDir(), "backups"), Version: 1, Lease: 2 * time.Second}
 	if engine == "sqlite" {
 		dir := t.TempDir()
 		p.Main = filepath.Join(dir, "main.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate"

@@ -100,7 +100,7 @@ func (c *Catalog) keepLease(ctx context.Context, uid, owner string, cancel conte
 		switch {
 		case err == nil:
 			last = began
-		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease/2:
+		case errors.Is(err, errLost) || monotonic()-last > c.cfg.Lease*5/8:
 			cancel(fmt.Errorf("%w (%w)", errLost, err))
 			return
 		}

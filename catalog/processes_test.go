@@ -222,6 +222,7 @@ func TestNewsIsCut(t *testing.T) {
 // A process that was silent for longer than its lease has lost its work.
 func TestLease(t *testing.T) {
 	onEngines(t, func(t *testing.T, p place) {
+		p.Lease = time.Second
 		reached, goOn := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		slow := p.start(t, func(cfg *catalog.Config) {
@@ -241,7 +242,7 @@ func TestLease(t *testing.T) {
 		}()
 		<-reached
 		// It renews its lease although it is slow: nobody takes the work.
-		fast := p.start(t, func(cfg *catalog.Config) { cfg.Wait = 3 * p.Lease })
+		fast := p.start(t, func(cfg *catalog.Config) { cfg.Wait = 2 * p.Lease })
 		_, err := fast.catalog.Create(t.Context(), "acme", catalog.CreateOptions{})
 		require.ErrorIs(t, err, catalog.ErrBusy)
 		r, err := fast.catalog.Resume(t.Context())
@@ -251,5 +252,26 @@ func TestLease(t *testing.T) {
 		require.NoError(t, <-result)
 		_, err = fast.catalog.Create(t.Context(), "acme", catalog.CreateOptions{})
 		require.NoError(t, err)
+	})
+}
+
+// The lease of a process that died runs out by the main database's clock, and
+// another one takes the work over.
+func TestLeaseRunsOut(t *testing.T) {
+	onEngines(t, func(t *testing.T, p place) {
+		p.Lease = time.Second
+		p.Seeds = true
+		pr := p.start(t)
+		c := startChild(t, childSpec{Work: "crash", place: p, Task: string(catalog.TaskCreate), Step: "seed"})
+		said, err := c.end(t)
+		require.Error(t, err, said)
+		r, err := pr.catalog.Resume(t.Context())
+		require.NoError(t, err)
+		require.Len(t, r.Busy, 1, "it may be alive")
+		created, err := pr.catalog.Create(t.Context(), crashID, catalog.CreateOptions{}) // waits for it
+		require.NoError(t, err)
+		require.Equal(t, r.Busy[0].UID, created.UID)
+		served("seed of acme")(t, pr)
+		pr.inOrder(t)
 	})
 }
