@@ -32,7 +32,7 @@ func (w *work) checkAdopted(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if owner.UID == "" || owner.UID == w.t.UID || w.t.plan.Force {
+	if owner.UID == "" || owner.UID == w.t.UID {
 		return nil
 	}
 	// What a tombstone says may be adopted again, and a copy of it.
@@ -45,6 +45,9 @@ func (w *work) checkAdopted(ctx context.Context) error {
 			return err
 		}
 		return fmt.Errorf("%w: it says that it is tenant %s's", ErrForeign, old.name())
+	}
+	if w.t.plan.Force {
+		return nil
 	}
 	return fmt.Errorf("%w: it says that it is catalog %s's; set Force if that one is gone", ErrForeign, owner.Catalog)
 }

@@ -119,7 +119,7 @@ func (w *work) drop(ctx context.Context) error {
 			return err
 		}
 		w.endSession()
-		other, err := w.c.session(ctx, server, p.Database, w.steal)
+		other, err := w.sessionOf(ctx, server, p.Database)
 		if err != nil {
 			return err
 		}

@@ -125,6 +125,7 @@ func ExampleCatalog_OnFirstUse() {
 		}
 		return catalog.CreateOptions{Labels: map[string]string{"plan": "trial"}}, nil
 	})
+	defer resolver.Close()
 	must(shop.db.Use(tenancy.New(tenancy.Config{Resolver: resolver, Engine: tenancysqlite.Engine{}})))
 
 	for _, id := range []string{"trial-1", "acme"} {

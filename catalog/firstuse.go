@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,8 +16,12 @@ type FirstUse struct {
 	catalog *Catalog
 	allow   func(ctx context.Context, id string) (CreateOptions, error)
 
+	ctx    context.Context // of all creations
+	cancel context.CancelFunc
+
 	mu       sync.Mutex
 	creating map[string]*creation // by id
+	work     sync.WaitGroup
 }
 
 // creation is one Create that any number of callers wait for.
@@ -34,9 +39,19 @@ type creation struct {
 //
 // Who uses the tenant waits for it, 10 seconds at most; a creation that takes
 // longer goes on by itself, for as long as 10 minutes, and its users get
-// tenancy.ErrUnavailable meanwhile.
+// tenancy.ErrUnavailable meanwhile. Close it after the plugin.
 func (c *Catalog) OnFirstUse(allow func(ctx context.Context, id string) (CreateOptions, error)) *FirstUse {
-	return &FirstUse{catalog: c, allow: allow, creating: map[string]*creation{}}
+	f := &FirstUse{catalog: c, allow: allow, creating: map[string]*creation{}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+// Close ends the creations that are under way, and waits for their end. What
+// they began is gone on with at the next use.
+func (f *FirstUse) Close() error {
+	f.cancel()
+	f.work.Wait()
+	return nil
 }
 
 // Resolve implements tenancy.Resolver.
@@ -49,7 +64,7 @@ func (f *FirstUse) Resolve(ctx context.Context, id string) (tenancy.Database, er
 	if err != nil {
 		return d, err
 	}
-	made := f.create(ctx, id, opts)
+	made := f.create(id, opts)
 	select {
 	case <-made.done:
 	case <-ctx.Done():
@@ -63,7 +78,7 @@ func (f *FirstUse) Resolve(ctx context.Context, id string) (tenancy.Database, er
 }
 
 // create begins a creation, or returns the one that is under way.
-func (f *FirstUse) create(ctx context.Context, id string, opts CreateOptions) *creation {
+func (f *FirstUse) create(id string, opts CreateOptions) *creation {
 	const longest = 10 * time.Minute
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,15 +87,20 @@ func (f *FirstUse) create(ctx context.Context, id string, opts CreateOptions) *c
 	}
 	made := &creation{done: make(chan struct{})}
 	f.creating[id] = made
-	go func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
+	f.work.Go(func() {
+		ctx, cancel := context.WithTimeout(f.ctx, longest)
 		defer cancel()
+		defer func() {
+			if r := recover(); r != nil { // of a Placement
+				made.err = fmt.Errorf("catalog: creating %s panicked: %v", id, r)
+			}
+			f.mu.Lock()
+			delete(f.creating, id)
+			f.mu.Unlock()
+			close(made.done)
+		}()
 		_, made.err = f.catalog.Create(ctx, id, opts)
-		f.mu.Lock()
-		delete(f.creating, id)
-		f.mu.Unlock()
-		close(made.done)
-	}()
+	})
 	return made
 }
 

@@ -41,6 +41,7 @@ func TestFirstUseGoesOn(t *testing.T) {
 	first := pr.catalog.OnFirstUse(func(context.Context, string) (catalog.CreateOptions, error) {
 		return catalog.CreateOptions{}, nil
 	})
+	defer func() { require.NoError(t, first.Close()) }()
 	for i := range 3 {
 		ctx, cancel := context.WithCancel(t.Context())
 		if i == 0 {

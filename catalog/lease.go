@@ -29,15 +29,9 @@ func (c *Catalog) startSetting(ctx context.Context, t Tenant, task Task, p plan,
 				Hint: "configure it, or Remove the tenant with Forget"}
 		}
 		if tasks[task].fences && t.leaseOwner == "" {
-			// Before it goes out of service: nobody else should be at work on
-			// the database, who would keep it there. Any other failure is
-			// better met when the row says what is to be done.
-			s, err := c.session(ctx, server, t.Database, false)
-			if errors.Is(err, ErrBusy) {
-				return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: ErrBusy, Cause: err, Hint: "try again later"}
-			}
-			if err == nil {
-				_ = s.Close()
+			if err := c.gate(ctx, t, task, p, server); err != nil {
+				return t, &tenancy.Error{Op: string(task), Tenant: t.ID, Err: reason(err), Cause: err,
+					Hint: "nothing was changed; try again when that is mended"}
 			}
 		}
 	}
@@ -47,6 +41,31 @@ func (c *Catalog) startSetting(ctx context.Context, t Tenant, task Task, p plan,
 	}
 	w.dump = dump
 	return c.run(ctx, w)
+}
+
+// gate looks, before a tenant goes out of service, whether the work can begin
+// at all: nobody else is at work on its database, and it can be administered. A
+// tenant is suspended and removed also where its server is down, so that it is
+// refused at once.
+func (c *Catalog) gate(ctx context.Context, t Tenant, task Task, p plan, server Server) error {
+	s, err := c.session(ctx, server, t.Database, false)
+	if err == nil {
+		err = s.Close()
+	}
+	if task != TaskRename && task != TaskMove && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrNoAdmin) {
+		return nil
+	}
+	if err != nil || task != TaskMove || p.Back || p.Switched {
+		return err
+	}
+	to, err := c.server(p.Server)
+	if err != nil {
+		return err
+	}
+	if s, err = c.session(ctx, to, p.Database, false); err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 // lease makes t the work of this process. errLost says that it has changed

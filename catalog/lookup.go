@@ -187,7 +187,7 @@ func (l *lookups) news(ids ...string) {
 }
 
 // snapshot returns all that is known, to be compared with the database.
-func (l *lookups) snapshot() map[string]place {
+func (l *lookups) snapshot() (known map[string]place, epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := make(map[string]place, l.known.Len())
@@ -196,7 +196,7 @@ func (l *lookups) snapshot() map[string]place {
 			all[id] = e.place
 		}
 	}
-	return all
+	return all, l.epoch
 }
 
 // keep says that what is known is up to date until then.
@@ -206,10 +206,14 @@ func (l *lookups) keep(until time.Duration) {
 	l.current = until
 }
 
-// same says that what is known of id was so when it was compared.
-func (l *lookups) same(id string, p place) {
+// same says that what was known of id in that epoch was so when it was
+// compared.
+func (l *lookups) same(id string, p place, epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.epoch != epoch {
+		return
+	}
 	if e, ok := l.known.Peek(id); ok && e.doubt && e.place == p {
 		e.doubt, e.until = false, 0
 		l.known.Add(id, e)

@@ -42,23 +42,29 @@ func (c *Catalog) Move(ctx context.Context, id, server string) error {
 	})
 }
 
-// copyAway makes the copy that the tenant moves to, and keeps its session; of a
-// move that is called off it drops the copy.
+// fenceMoved fences nothing of a move that is called off: it may be the fence
+// that could not be had.
+func (w *work) fenceMoved(ctx context.Context) error {
+	if w.t.plan.Back {
+		return nil
+	}
+	return w.fence(ctx)
+}
+
+// copyAway makes the copy that the tenant moves to, and keeps its session. A
+// move that is called off asks nothing of where it was to go, which may be why.
 func (w *work) copyAway(ctx context.Context) error {
 	p := w.t.plan
-	if p.Switched || p.Database == "" {
+	if p.Switched || p.Back || p.Database == "" {
 		return nil
 	}
 	server, err := w.c.server(p.Server)
 	if err != nil {
 		return err
 	}
-	to, err := w.c.session(ctx, server, p.Database, w.steal)
+	to, err := w.sessionOf(ctx, server, p.Database)
 	if err != nil {
 		return err
-	}
-	if p.Back {
-		return errors.Join(to.Drop(ctx), to.Close())
 	}
 	w.to = to
 	release, err := takePlace(ctx, w.c.making[p.Server])

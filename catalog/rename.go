@@ -8,11 +8,12 @@ import (
 	"github.com/gorm-tenancy/tenancy"
 )
 
-// Rename gives a tenant another id. Its database stays. It is out of service
-// for the moment that the fence takes: only so can no process go on to serve it
-// under the old id, which may soon be another tenant's. A suspended tenant
-// stays suspended. A Rename that failed can be called off by a rename to the id
-// that the tenant has.
+// Rename gives a tenant another id, and its database another name, unless it
+// was adopted. It is out of service for the moment that the fence takes: only
+// so can no process go on to serve it under the old id, which may soon be
+// another tenant's. A suspended tenant stays suspended. A Rename that failed
+// before the tenant had its new id can be called off by a rename to the id that
+// it has.
 func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 	if err := c.checkNew("rename", newID, CreateOptions{}); err != nil {
 		return err
@@ -23,6 +24,14 @@ func (c *Catalog) Rename(ctx context.Context, id, newID string) error {
 			return c.renamed(ctx, id, newID)
 		case id == newID && t.Task != TaskRename:
 			return true, nil
+		case t.Task == TaskRename && t.plan.Database != "":
+			// It has its new id, and its database gets its new name: there is
+			// no way but on.
+			if newID != t.plan.NewID {
+				return false, stateError("rename", t, ErrUnfinished, "it was renamed from "+t.plan.OldID+"; call Resume first")
+			}
+			_, err := c.start(ctx, t, TaskRename, t.plan, nil)
+			return err == nil, err
 		}
 		p := plan{Was: t.State, OldID: id, NewID: newID}
 		switch {
@@ -70,6 +79,9 @@ func (w *work) markRenamed(ctx context.Context) error {
 }
 
 func (w *work) fenceRenamed(ctx context.Context) error {
+	if w.t.plan.NewID == w.t.ID && w.t.plan.Database == "" && w.t.plan.OldID == w.t.ID {
+		return nil // called off: it may be the fence that could not be had
+	}
 	there, err := w.session.Exists(ctx)
 	if err != nil || !there {
 		return err
@@ -138,10 +150,11 @@ func (w *work) goBack(ctx context.Context) error {
 	if to != Suspended {
 		to = Active
 	}
-	if !w.t.plan.Switched {
+	p := w.t.plan
+	if !p.Switched && !p.Back {
 		return w.finish(ctx, to, new(set))
 	}
-	p := w.t.plan
+	// The place that it came from or, called off, where it was to go.
 	left := &Tenant{UID: newUID(), Server: p.Server, Database: p.Database, Adopted: p.OldAdopted, plan: plan{Owner: w.t.UID}}
 	if err := w.finishLeaving(ctx, to, new(set), left); err != nil {
 		return err

@@ -149,6 +149,8 @@ var (
 	// ErrForeign is returned for a database that belongs to another tenant or
 	// another catalog.
 	ErrForeign = errors.New("database belongs to another tenant or catalog")
+	// ErrNoAdmin is returned by a server that was given no administrator.
+	ErrNoAdmin = errors.New("this process only serves tenants, and administers none")
 	// ErrNotFenced is returned when it can't be guaranteed that no process
 	// uses the database any more.
 	ErrNotFenced = errors.New("database is still in use")

@@ -261,11 +261,16 @@ func (s *store) renew(ctx context.Context, uid, owner string, lease time.Duratio
 	return err
 }
 
-// fail gives owner's lease back, with what went wrong. The owner's name stays:
-// the successor ends what this one may have left running on the server.
-func (s *store) fail(ctx context.Context, uid, owner, step, message string) error {
-	_, err := s.exec(ctx, "UPDATE "+tenantsTable+" SET step = ?, last_error = ?, lease_until = 0,"+
-		" updated_at = "+s.d.now+" WHERE uid = ? AND lease_owner = ?", step, message, uid, owner)
+// fail gives owner's lease back, with what went wrong. If the work did not end
+// in order the owner's name stays: then the successor ends what this one may
+// have left running on the server.
+func (s *store) fail(ctx context.Context, uid, owner, step, message string, unclean bool) error {
+	stays := ""
+	if unclean {
+		stays = owner
+	}
+	_, err := s.exec(ctx, "UPDATE "+tenantsTable+" SET step = ?, last_error = ?, lease_owner = ?, lease_until = 0,"+
+		" updated_at = "+s.d.now+" WHERE uid = ? AND lease_owner = ?", step, message, stays, uid, owner)
 	return err
 }
 

@@ -117,7 +117,7 @@ func init() {
 			fences: true,
 			steps: []step{
 				{"mark", (*work).mark},
-				{"fence", (*work).fence},
+				{"fence", (*work).fenceMoved},
 				{"copy", (*work).copyAway},
 				{"switch", (*work).switchServer},
 				{"open", (*work).openAgain},

@@ -111,7 +111,7 @@ func (c *Catalog) Watch(ctx context.Context, changed func(id string)) error {
 func (c *Catalog) compare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	known := c.lookups.snapshot()
+	known, epoch := c.lookups.snapshot()
 	ids := sortedKeys(known)
 	const page = 500
 	for len(ids) > 0 {
@@ -133,7 +133,7 @@ func (c *Catalog) compare(ctx context.Context) error {
 			if found[id] != known[id] {
 				c.lookups.news(id)
 			} else {
-				c.lookups.same(id, known[id])
+				c.lookups.same(id, known[id], epoch)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/gorm-tenancy/tenancy"
@@ -20,6 +21,7 @@ type work struct {
 	server  Server
 	session Session
 	to      Session   // of the copy that a move has made
+	unclean bool      // a session did not end in order
 	left    string    // the uid of the row of a database that is to be dropped
 	dump    io.Reader // what a restore reads
 	fresh   bool      // the database was copied from the current template now
@@ -57,7 +59,7 @@ func (c *Catalog) run(parent context.Context, w *work) (Tenant, error) {
 	<-kept
 	w.endSession()
 	if w.to != nil {
-		_ = w.to.Close()
+		w.unclean = w.to.Close() != nil || w.unclean
 	}
 	if err == nil {
 		c.removeLeft(parent, w)
@@ -69,7 +71,7 @@ func (c *Catalog) run(parent context.Context, w *work) (Tenant, error) {
 		// lease runs out by itself.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if e := c.store.fail(ctx, w.t.UID, w.owner, at, message); e != nil {
+		if e := c.store.fail(ctx, w.t.UID, w.owner, at, message, w.unclean); e != nil {
 			c.cfg.Logger.Warn("tenancy: a failure could not be noted in the catalog", "tenant", w.t.name(), "failure", err, "error", e)
 		}
 	}
@@ -93,6 +95,11 @@ func reason(err error) error {
 
 // steps does them one after the other, and returns the one that failed.
 func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err error) {
+	defer func() {
+		if r := recover(); r != nil { // of a hook: sessions and the lease must not stay behind
+			err = fmt.Errorf("a hook panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
 	if w.t.plan.Forget {
 		return "bury", w.finish(ctx, Deleted, new(set))
 	}
@@ -125,6 +132,7 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 		c.cfg.at(task, s.name, false)
 		// Who waited for the session may have lost the lease meanwhile, and
 		// nothing on the server would stop it.
+		at = s.name
 		if err := c.store.renew(ctx, w.t.UID, w.owner, c.cfg.Lease); err != nil {
 			return s.name, err
 		}
@@ -141,8 +149,25 @@ func (c *Catalog) steps(ctx context.Context, w *work, task Task) (at string, err
 
 // begin begins the session on a database of w's server.
 func (w *work) begin(ctx context.Context, database string) (err error) {
-	w.session, err = w.c.session(ctx, w.server, database, w.steal)
+	w.session, err = w.sessionOf(ctx, w.server, database)
 	return err
+}
+
+// sessionOf begins a session, if w has the lease, and still has it then: what
+// was paused for so long that another has taken its place must not end that
+// one's session, nor use its own.
+func (w *work) sessionOf(ctx context.Context, server Server, database string) (Session, error) {
+	if err := w.c.store.renew(ctx, w.t.UID, w.owner, w.c.cfg.Lease); err != nil {
+		return nil, err
+	}
+	s, err := w.c.session(ctx, server, database, w.steal)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.c.store.renew(ctx, w.t.UID, w.owner, w.c.cfg.Lease); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // session begins a session, and waits for it no longer than Config.Wait.
@@ -161,6 +186,7 @@ func (w *work) endSession() {
 		return
 	}
 	if err := w.session.Close(); err != nil {
+		w.unclean = true
 		w.c.cfg.Logger.Warn("tenancy: the end of administrative work", "database", w.t.Database, "error", err)
 	}
 	w.session = nil

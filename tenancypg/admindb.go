@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gorm-tenancy/tenancy/catalog"
 )
 
 const (
@@ -77,7 +79,11 @@ func (ses *session) throughFence(ctx context.Context, f facts, connect func() er
 			err = closeErr
 		}
 		e := exit{ses: ses, oid: f.oid, keep: ses.token, locked: true}
-		if _, closeErr := e.terminate(again); err == nil {
+		left, closeErr := e.terminate(again)
+		if closeErr == nil && len(left) > 0 {
+			closeErr = fmt.Errorf("%w by %s", catalog.ErrNotFenced, describe(left))
+		}
+		if err == nil {
 			err = closeErr
 		}
 	}()

@@ -207,9 +207,9 @@ func (ses *session) Rename(ctx context.Context, to string) error {
 	if err != nil {
 		return explain(doing, err)
 	}
-	// Only our own are left, which were just closed.
+	// The fence lets the administrator's sessions stay; here nobody's may.
 	e := exit{ses: ses, oid: f.oid, keep: noAdmins}
-	left, err := e.wait(ctx, sealPatience)
+	left, err := e.terminate(ctx)
 	if err == nil && len(left) > 0 {
 		err = fmt.Errorf("%w by %s", catalog.ErrNotFenced, describe(left))
 	}

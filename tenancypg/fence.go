@@ -53,6 +53,11 @@ func (ses *session) Fence(ctx context.Context, drain time.Duration) error {
 		return explain(doing, err)
 	}
 	if len(left) == 0 {
+		// They have no session, and can be committed from another database at
+		// any time.
+		if p := ses.prepared(ctx); p != "" {
+			return explain(doing, fmt.Errorf("%w%s", catalog.ErrNotFenced, p))
+		}
 		return nil
 	}
 	hint := ""
@@ -80,11 +85,15 @@ func (ses *session) shut(ctx context.Context, f facts) (everyone bool, err error
 			return err
 		}
 		who = append(who, "PUBLIC", quote(ses.s.appRole))
-		if err := execSimple(ctx, pc, "REVOKE CONNECT ON DATABASE "+ses.ident+" FROM "+strings.Join(who, ", ")); err != nil {
+		if err := execSimple(ctx, pc, "REVOKE CONNECT ON DATABASE "+ses.ident+" FROM "+strings.Join(who, ", ")+" CASCADE"); err != nil {
 			return err
 		}
-		// A grant that another role gave stays, and so may a membership.
-		return pc.QueryRow(ctx, "SELECT has_database_privilege($1::oid, $2::oid, 'CONNECT')", ses.roles.app, f.oid).Scan(&everyone)
+		// A grant that another role gave stays, and so may a membership. Users
+		// that BeforeConnect sets are members of the application's role.
+		return pc.QueryRow(ctx, `
+			SELECT coalesce(bool_or(has_database_privilege(r.oid, $2::oid, 'CONNECT')), false) FROM pg_roles r
+			WHERE r.oid = $1 OR r.rolcanlogin AND NOT r.rolsuper AND r.oid <> $3 AND pg_has_role(r.oid, $1::oid, 'USAGE')`,
+			ses.roles.app, f.oid, ses.roles.admin).Scan(&everyone)
 	})
 	if err == nil && everyone {
 		err = ses.exec(ctx, "ALTER DATABASE "+ses.ident+" ALLOW_CONNECTIONS false")

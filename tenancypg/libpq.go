@@ -25,6 +25,8 @@ var libpqKeys = map[string]string{
 	"channel_binding": "PGCHANNELBINDING",
 	"require_auth":    "PGREQUIREAUTH",
 	"krbsrvname":      "PGKRBSRVNAME",
+	// Of several hosts, not the first one but the one that this means.
+	"target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 
 // libpqEnv returns the environment of pg_dump and pg_restore, which hides

@@ -106,6 +106,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("tenancypg: ServerConfig.AdminConns is negative: %d", cfg.AdminConns)
 	case cfg.AdminConns == 0:
 		cfg.AdminConns = defaultAdminConns
+	case cfg.AdminConns == 1:
+		return nil, errors.New("tenancypg: ServerConfig.AdminConns is 1: whoever makes a template needs a second one")
 	}
 	for name, value := range cfg.Settings {
 		if name == "" || strings.IndexByte(name, 0) >= 0 || strings.IndexByte(value, 0) >= 0 {
@@ -161,7 +163,7 @@ func (s *Server) Close() error {
 }
 
 // errNoAdmin is what a server says that was given no administrator.
-var errNoAdmin = errors.New("tenancypg: ServerConfig.Admin is empty: this process only serves tenants; do it in one that has the administrator's DSN")
+var errNoAdmin = fmt.Errorf("tenancypg: ServerConfig.Admin is empty: %w; do it in one that has the administrator's DSN", catalog.ErrNoAdmin)
 
 // String names the server. Without it, fmt would print the DSNs.
 func (s *Server) String() string { return "tenancypg: " + servers(s.app) }

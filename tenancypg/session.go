@@ -119,8 +119,12 @@ func lockKey(name string) int64 {
 func (ses *session) lock(ctx context.Context, key int64, steal bool) (ok bool, err error) {
 	err = Raw(ses.conn, func(pc *pgx.Conn) error {
 		var pid uint32
-		if err := pc.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), pg_backend_pid()", key).Scan(&ok, &pid); err != nil {
+		var standby bool
+		if err := pc.QueryRow(ctx, "SELECT pg_try_advisory_lock($1), pg_backend_pid(), pg_is_in_recovery()", key).Scan(&ok, &pid, &standby); err != nil {
 			return err
+		}
+		if standby { // it has locks of its own, which the primary knows nothing of
+			return errors.New("ServerConfig.Admin leads to a standby: name the primary, or several hosts with target_session_attrs=read-write")
 		}
 		// A pooler gives its clients numbers of its own (PgBouncer's
 		// src/client.c, finish_client_login).
