@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,6 +52,12 @@ func TestStatsAndEvents(t *testing.T) {
 	require.EqualValues(t, 2, s.Refused)
 	require.Len(t, of(tenancy.EventRefused), 2)
 	require.ErrorIs(t, of(tenancy.EventRefused)[0].Err, tenancy.ErrNoTenant)
+	// Who waited for the opening is told before the observer is.
+	seen := func(kind tenancy.EventKind, n int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return len(of(kind)) == n }, 10*time.Second, time.Millisecond)
+	}
+	seen(tenancy.EventFailed, 1)
 	require.Equal(t, "nobody", of(tenancy.EventFailed)[0].Tenant)
 	require.ErrorIs(t, of(tenancy.EventFailed)[0].Err, tenancy.ErrTenantNotFound)
 
@@ -61,7 +68,11 @@ func TestStatsAndEvents(t *testing.T) {
 	s = e.plugin.Stats()
 	require.Equal(t, map[tenancy.Cause]uint64{tenancy.CauseCapacity: 1, tenancy.CauseEvicted: 1}, s.Evicted)
 	require.Zero(t, s.Pools+s.Draining+s.Opening+s.Conns)
-	require.Equal(t, idA, of(tenancy.EventEvicted)[0].Tenant)
-	require.Equal(t, tenancy.CauseCapacity, of(tenancy.EventEvicted)[0].Cause)
-	require.Len(t, of(tenancy.EventOpened), 2)
+	seen(tenancy.EventEvicted, 2)
+	seen(tenancy.EventOpened, 2)
+	evicted := map[string]tenancy.Cause{}
+	for _, ev := range of(tenancy.EventEvicted) {
+		evicted[ev.Tenant] = ev.Cause
+	}
+	require.Equal(t, map[string]tenancy.Cause{idA: tenancy.CauseCapacity, idB: tenancy.CauseEvicted}, evicted)
 }

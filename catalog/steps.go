@@ -91,11 +91,17 @@ func (w *work) migrate(ctx context.Context) error {
 
 // withDB calls fn with the database, as the administrator.
 func (w *work) withDB(ctx context.Context, fn func(*sql.DB) error) error {
-	db, err := w.session.DB(ctx)
+	return withDB(ctx, w.session, fn)
+}
+
+// withDB closes the database also when fn, somebody's hook, panics.
+func withDB(ctx context.Context, s Session, fn func(*sql.DB) error) (err error) {
+	db, err := s.DB(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(db), db.Close())
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return fn(db)
 }
 
 func (w *work) seed(ctx context.Context) error {

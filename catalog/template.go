@@ -44,11 +44,7 @@ func (c *Catalog) buildTemplate(ctx context.Context, server Server, catalogID, n
 	if err := session.Mark(ctx, m); err != nil {
 		return err
 	}
-	db, err := session.DB(ctx)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(c.up(ctx, db), db.Close()); err != nil {
+	if err := withDB(ctx, session, func(db *sql.DB) error { return c.up(ctx, db) }); err != nil {
 		return err
 	}
 	// The grants on what is in it are copied with it.
