@@ -25,10 +25,14 @@ func (w *work) checkAdopted(ctx context.Context) error {
 	}
 	if err := w.withDB(ctx, func(db *sql.DB) error {
 		var one int
-		if db.QueryRowContext(ctx, "SELECT one FROM "+catalogTable).Scan(&one) == nil {
+		err := db.QueryRowContext(ctx, "SELECT count(*) FROM "+catalogTable).Scan(&one)
+		switch {
+		case err == nil:
 			return fmt.Errorf("%w: it holds a catalog: it is a main database", ErrForeign)
+		case missingTable(err):
+			return nil
 		}
-		return nil
+		return err // it is not known
 	}); err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -182,7 +181,9 @@ func crashChild(spec childSpec, _ *bufio.Scanner) error {
 	pr, err := spec.open(func(cfg *catalog.Config) {
 		catalog.At(cfg, func(task catalog.Task, step string, after bool) {
 			if string(task) == spec.Task && step == spec.Step && after == spec.After {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				if self, err := os.FindProcess(os.Getpid()); err == nil {
+					_ = self.Kill()
+				}
 				select {} // until it is there
 			}
 		})
@@ -243,7 +244,7 @@ func crashAt(t *testing.T, engine string, task catalog.Task, point, how string) 
 	said, err := c.end(t)
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit, said)
-	require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal(), said)
+	require.Equal(t, "signal: killed", exit.Error(), said)
 	pr.forgetLeases(t) // TestLease waits for one to run out
 
 	if how == "remove" {

@@ -152,3 +152,28 @@ func (p place) holds(t *testing.T, server, database string) bool {
 		return strings.HasPrefix(s, server+"/") && strings.HasSuffix(s, database)
 	})
 }
+
+// A main database is nobody's to adopt: a Remove would drop it.
+func TestMainIsNotAdopted(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "postgres")
+	pr := p.start(t)
+	made := pr.create(t, "made")
+	server := pr.servers["s1"]
+	session, err := server.Session(t.Context(), made.Database, false)
+	require.NoError(t, err)
+	db, err := session.DB(t.Context())
+	require.NoError(t, err)
+	_, err = db.Exec("CREATE TABLE tenancy_catalog (one integer)")
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(db.Close(), session.Close()))
+	_, err = pr.catalog.Remove(t.Context(), "made", catalog.RemoveOptions{KeepDatabase: true})
+	require.NoError(t, err)
+	_, err = pr.catalog.Adopt(t.Context(), "main", catalog.AdoptOptions{
+		CreateOptions: catalog.CreateOptions{Server: "s1"}, Database: made.Database})
+	require.ErrorIs(t, err, catalog.ErrForeign)
+	require.ErrorContains(t, err, "main database")
+	_, err = pr.catalog.Remove(t.Context(), "main", catalog.RemoveOptions{})
+	require.NoError(t, err)
+	require.Len(t, p.there(t), 1, "it stays")
+}

@@ -140,8 +140,8 @@ func TestLibpqEnv(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	for _, dsn := range []string{
-		"postgres://u%20s:" + secret + "@h1:1,h2:2/postgres?sslmode=require&sslsni=0&channel_binding=prefer&connect_timeout=7",
-		"host=h1,h2 port=1,2 user='u s' password = '" + secret + "' dbname=postgres sslmode = 'require' sslsni=0 channel_binding=pre\\fer connect_timeout=7",
+		"postgres://u%20s:" + secret + "@h1:1,h2:2/postgres?sslmode=require&sslsni=0&channel_binding=prefer&connect_timeout=7&target_session_attrs=read-write",
+		"host=h1,h2 port=1,2 user='u s' password = '" + secret + "' dbname=postgres sslmode = 'require' sslsni=0 channel_binding=pre\\fer connect_timeout=7 target_session_attrs='read-write'",
 	} {
 		s, err := NewServer(ServerConfig{App: dsn, Admin: dsn, AdminEngine: Engine{
 			BeforeConnect: func(_ context.Context, c *pgx.ConnConfig) error { c.Password += "!"; return nil },
@@ -159,6 +159,7 @@ func TestLibpqEnv(t *testing.T) {
 		for _, want := range []string{
 			"PGHOST=h1,h2", "PGPORT=1,2", "PGUSER=u s", "PGPASSWORD=" + secret + "!", "PGDATABASE=postgres://x",
 			"PGSSLMODE=require", "PGSSLSNI=0", "PGCHANNELBINDING=prefer", "PGCONNECT_TIMEOUT=7", "PGAPPNAME=tok program",
+			"PGTARGETSESSIONATTRS=read-write", // or a standby would be dumped
 		} {
 			if !strings.Contains(all, "\n"+want+"\n") {
 				t.Errorf("no %s", want)
