@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,7 +20,8 @@ type Migrator interface {
 	// so does the fingerprint. It names the template database that new
 	// tenants are copied from.
 	Target() (version int64, fingerprint string)
-	// Current returns the version of db; 0 for an empty database.
+	// Current returns the version of db; 0 for an empty database. It writes
+	// nothing.
 	Current(ctx context.Context, db *sql.DB) (int64, error)
 	// Up applies what is missing up to the version to, and returns what it
 	// applied, also when it fails half-way. With nothing to do it returns
@@ -29,10 +31,25 @@ type Migrator interface {
 
 // Applied is a migration that was applied.
 type Applied struct {
+	Version int64         `json:"version"`
+	Name    string        `json:"name"`
+	Took    time.Duration `json:"took_ns"`
+}
+
+// FailedError may be returned by [Migrator.Up] to say which migration failed.
+type FailedError struct {
 	Version int64
 	Name    string
-	Took    time.Duration
+	Err     error
 }
+
+// Error names the migration.
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("migration %d (%s): %v", e.Version, e.Name, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *FailedError) Unwrap() error { return e.Err }
 
 // Func returns a Migrator of one function, which makes the schema of the
 // version, whatever was there before: GORM's AutoMigrate, or SQL with IF NOT
@@ -55,16 +72,21 @@ func (f function) Target() (int64, string) {
 }
 
 func (f function) Current(ctx context.Context, db *sql.DB) (int64, error) {
-	// The table is made here and not looked for: there is no way to look that
-	// all databases have in common.
-	if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+schemaTable+" (version bigint NOT NULL)"); err != nil {
-		return 0, err
-	}
 	var v sql.NullInt64
-	if err := db.QueryRowContext(ctx, "SELECT max(version) FROM "+schemaTable).Scan(&v); err != nil {
+	err := db.QueryRowContext(ctx, "SELECT max(version) FROM "+schemaTable).Scan(&v)
+	if err != nil && !missingTable(err) {
 		return 0, err
 	}
 	return v.Int64, nil
+}
+
+// missingTable asks PostgreSQL's and SQLite's errors, without their packages.
+func missingTable(err error) bool {
+	var pg interface{ SQLState() string }
+	if errors.As(err, &pg) {
+		return pg.SQLState() == "42P01" // undefined_table
+	}
+	return strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }
 
 func (f function) Up(ctx context.Context, db *sql.DB, to int64) ([]Applied, error) {
@@ -80,6 +102,9 @@ func (f function) Up(ctx context.Context, db *sql.DB, to int64) ([]Applied, erro
 	}
 	began := time.Now()
 	if err := f.up(ctx, db); err != nil {
+		return nil, err
+	}
+	if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+schemaTable+" (version bigint NOT NULL)"); err != nil {
 		return nil, err
 	}
 	// The version is a number of ours.
