@@ -21,9 +21,16 @@ type Config struct {
 	// change. Credentials are here and nowhere in the main database.
 	Servers map[string]Server
 
-	// Migrator makes the schema of a new tenant. Defaults to nil: new
-	// databases are empty.
+	// Migrator makes the schema of a new tenant, and brings the tenants that are
+	// there forward: [Catalog.MigrateTenants]. Defaults to nil: new databases are
+	// empty.
 	Migrator migrate.Migrator
+	// MainMigrator makes the schema of the main database, for
+	// [Catalog.MigrateMain]. Defaults to nil: somebody else does that.
+	MainMigrator migrate.Migrator
+	// MainLocker keeps several processes from doing so at once. Defaults to the
+	// first of Servers that is one, and of the main database's dialect.
+	MainLocker migrate.MainLocker
 	// NoTemplates makes every new database from nothing by the Migrator,
 	// instead of copying a template that the Migrator has made once. It is
 	// several times slower. For migrations that must see their own tenant.
@@ -194,6 +201,14 @@ func New(db *gorm.DB, cfg Config) (*Catalog, error) {
 		for _, name := range sortedKeys(cfg.Servers) {
 			if l, ok := cfg.Servers[name].(Listener); ok {
 				cfg.Listener = l
+				break
+			}
+		}
+	}
+	if cfg.MainLocker == nil {
+		for _, name := range sortedKeys(cfg.Servers) {
+			if l, ok := cfg.Servers[name].(migrate.MainLocker); ok && cfg.Servers[name].Dialector(nil).Name() == d.name {
+				cfg.MainLocker = l
 				break
 			}
 		}

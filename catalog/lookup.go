@@ -48,7 +48,8 @@ func (c *Catalog) Resolve(ctx context.Context, id string) (tenancy.Database, err
 	d.Server = p.server
 	d.MaxConns = p.maxConns
 	d.Identity = tenancy.Identity{UID: p.uid, Generation: p.generation}
-	d.Version = d.Identity.String()
+	// After a migration nobody must use the plans that connections remember.
+	d.Version = fmt.Sprintf("%s/%d/%s", d.Identity, p.version, p.fingerprint)
 	return d, nil
 }
 
@@ -63,12 +64,14 @@ type place struct {
 	generation            int64
 	maxConns              int
 	reason                string
+	version               int64
+	fingerprint           string
 }
 
 var nowhere = place{}
 
 func (t Tenant) place() place {
-	return place{t.UID, t.Server, t.Database, t.State, t.Generation, t.MaxConns, t.Reason}
+	return place{t.UID, t.Server, t.Database, t.State, t.Generation, t.MaxConns, t.Reason, t.Version, t.Fingerprint}
 }
 
 // place returns where the tenant is, nowhere as not found.

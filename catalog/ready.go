@@ -143,6 +143,7 @@ func (s *store) claim(ctx context.Context, u *set, server, fingerprint string) (
 	u.raw("updated_at = " + s.d.now)
 	query := "UPDATE " + tenantsTable + " SET " + strings.Join(u.columns, ", ") + " WHERE state = 'ready' AND uid = (" +
 		"SELECT uid FROM " + tenantsTable + " WHERE state = 'ready' AND server = ? AND fingerprint = ?" +
+		" AND (lease_owner = '' OR lease_until < " + s.d.nowMS + ")" +
 		" ORDER BY created_at, uid LIMIT 1" + s.d.skipLocked + ") RETURNING " + s.rowColumns()
 	return s.one(ctx, query, append(u.args, server, fingerprint)...)
 }

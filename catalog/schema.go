@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	tenantsTable = "tenancy_tenants"
-	catalogTable = "tenancy_catalog"
+	tenantsTable     = "tenancy_tenants"
+	catalogTable     = "tenancy_catalog"
+	runsTable        = "tenancy_runs"
+	membersTable     = "tenancy_run_members"
+	checkpointsTable = "tenancy_checkpoints"
 	// channel is what the main database announces changes on, by a trigger, so
 	// that whoever changes a row is heard.
 	channel = "tenancy_tenants"
@@ -36,13 +39,13 @@ var dialects = map[string]dialect{
 		now:        "clock_timestamp()",
 		skipLocked: " FOR UPDATE SKIP LOCKED",
 		lock:       "SELECT pg_advisory_xact_lock(7020309170)",
-		migrations: []string{postgres1},
+		migrations: []string{postgres1, postgres2},
 	},
 	"sqlite": {
 		name:       "sqlite",
 		nowMS:      "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 		now:        "strftime('%Y-%m-%d %H:%M:%f', 'now')",
-		migrations: []string{sqlite1},
+		migrations: []string{sqlite1, sqlite2},
 	},
 }
 
@@ -119,9 +122,64 @@ CREATE TRIGGER tenancy_tenants_notify AFTER INSERT OR UPDATE OR DELETE ON tenanc
 var sqlite1 = "CREATE TABLE tenancy_tenants (" +
 	fmt.Sprintf(columns, "text", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')") + ");" + indexes
 
+// What the migrations of tenants need: run, attempts and next_at say how far a
+// tenant is in the last run that it had a part in, attention for which
+// migrations' fingerprint somebody has to do something, failure is equal for
+// failures that are the same, outcome is the last migrate.Result.
+const fleet = `
+ALTER TABLE tenancy_tenants ADD COLUMN run bigint NOT NULL DEFAULT 0;
+ALTER TABLE tenancy_tenants ADD COLUMN attempts bigint NOT NULL DEFAULT 0;
+ALTER TABLE tenancy_tenants ADD COLUMN next_at bigint NOT NULL DEFAULT 0;
+ALTER TABLE tenancy_tenants ADD COLUMN attention text NOT NULL DEFAULT '';
+ALTER TABLE tenancy_tenants ADD COLUMN failure text NOT NULL DEFAULT '';
+ALTER TABLE tenancy_tenants ADD COLUMN outcome text NOT NULL DEFAULT '';
+CREATE INDEX tenancy_tenants_version ON tenancy_tenants (server, version) WHERE state IN ('active', 'suspended', 'ready');
+CREATE TABLE tenancy_runs (
+	id %[1]s,
+	target bigint NOT NULL,
+	fingerprint text NOT NULL,
+	canaries text NOT NULL DEFAULT '[]',
+	halted text NOT NULL DEFAULT '',
+	began_at %[2]s NOT NULL DEFAULT (%[3]s),
+	ended_at %[2]s
+);
+CREATE INDEX tenancy_runs_fingerprint ON tenancy_runs (fingerprint, id);
+CREATE TABLE tenancy_run_members (
+	run bigint NOT NULL REFERENCES tenancy_runs (id) ON DELETE CASCADE,
+	member text NOT NULL,
+	until bigint NOT NULL,
+	PRIMARY KEY (run, member)
+);
+CREATE TABLE tenancy_checkpoints (
+	name text NOT NULL,
+	uid text NOT NULL,
+	done_at %[2]s NOT NULL DEFAULT (%[3]s),
+	PRIMARY KEY (name, uid)
+);`
+
+// The schema's version is news too: pools are opened anew, without the plans
+// that their connections remember.
+var postgres2 = fmt.Sprintf(fleet, "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "timestamptz", "now()") + `
+CREATE OR REPLACE FUNCTION tenancy_tenants_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' AND (OLD.id, OLD.state, OLD.server, OLD.dbname, OLD.generation, OLD.max_conns, OLD.version, OLD.fingerprint)
+		IS NOT DISTINCT FROM (NEW.id, NEW.state, NEW.server, NEW.dbname, NEW.generation, NEW.max_conns, NEW.version, NEW.fingerprint) THEN
+		RETURN NULL;
+	END IF;
+	IF TG_OP <> 'INSERT' AND OLD.id IS NOT NULL THEN
+		PERFORM pg_notify('tenancy_tenants', OLD.id);
+	END IF;
+	IF TG_OP <> 'DELETE' AND NEW.id IS NOT NULL THEN
+		PERFORM pg_notify('tenancy_tenants', NEW.id);
+	END IF;
+	RETURN NULL;
+END $$;`
+
+var sqlite2 = fmt.Sprintf(fleet, "integer PRIMARY KEY AUTOINCREMENT", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')")
+
 // Migrate makes the catalog's tables in the main database, or brings them
 // forward. It is safe to call at every start, by any number of processes. The
-// tables are tenancy_tenants and tenancy_catalog; on PostgreSQL they are made
+// tables' names begin with tenancy_; on PostgreSQL they are made
 // in the first schema of the search_path.
 func (c *Catalog) Migrate(ctx context.Context) error {
 	if _, err := c.store.catalogID(ctx); err == nil {

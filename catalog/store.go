@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
 // store is the SQL of the catalog. It uses the main database's *sql.DB and not
@@ -26,15 +28,15 @@ var (
 func (s *store) rowColumns() string {
 	return "uid, COALESCE(id, ''), state, server, dbname, generation, revision, version, fingerprint, max_conns, " +
 		"labels, adopted, task, plan, step, last_error, reason, backup, lease_owner, " +
-		"lease_owner <> '' AND lease_until >= " + s.d.nowMS + ", created_at, updated_at, deleted_at"
+		"lease_owner <> '' AND lease_until >= " + s.d.nowMS + ", run, attempts, attention, outcome, created_at, updated_at, deleted_at"
 }
 
 func scanTenant(row interface{ Scan(...any) error }) (t Tenant, err error) {
-	var labels, plan []byte
+	var labels, plan, outcome []byte
 	var deleted sql.NullTime
 	err = row.Scan(&t.UID, &t.ID, &t.State, &t.Server, &t.Database, &t.Generation, &t.revision, &t.Version,
 		&t.Fingerprint, &t.MaxConns, &labels, &t.Adopted, &t.Task, &plan, &t.Step, &t.LastError, &t.Reason,
-		&t.Backup, &t.leaseOwner, &t.leased, &t.CreatedAt, &t.UpdatedAt, &deleted)
+		&t.Backup, &t.leaseOwner, &t.leased, &t.run, &t.attempts, &t.Attention, &outcome, &t.CreatedAt, &t.UpdatedAt, &deleted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, errNoRow
 	}
@@ -43,6 +45,12 @@ func scanTenant(row interface{ Scan(...any) error }) (t Tenant, err error) {
 	}
 	if deleted.Valid {
 		t.DeletedAt = &deleted.Time
+	}
+	if len(outcome) > 0 {
+		t.Migration = new(migrate.Result)
+		if json.Unmarshal(outcome, t.Migration) != nil {
+			t.Migration = nil // only a report
+		}
 	}
 	// One row that somebody has edited must not stop the work on all others.
 	var values map[string]any

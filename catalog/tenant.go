@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
 // Tenant is a row of the catalog.
@@ -34,6 +36,11 @@ type Tenant struct {
 	Task      Task   `json:"task,omitempty"`
 	Step      string `json:"step,omitempty"`
 	LastError string `json:"last_error,omitempty"`
+	// Attention is the fingerprint of the migrations that failed here in a way
+	// that does not go away by itself; see Migration, and migrate.Options.Retry.
+	Attention string `json:"attention,omitempty"`
+	// Migration is what became of the last migration, by MigrateTenants.
+	Migration *migrate.Result `json:"migration,omitempty"`
 	// Reason is what Suspend was told.
 	Reason string `json:"reason,omitempty"`
 	// Backup is where the backup hook put the last backup before a removal.
@@ -45,6 +52,8 @@ type Tenant struct {
 	revision   int64
 	leaseOwner string
 	leased     bool // by somebody, when the row was read
+	run        int64
+	attempts   int
 	plan       plan
 	bad        error // why the plan can't be read
 }

@@ -57,12 +57,18 @@ type Exclusive struct {
 type Locker interface {
 	// LockDatabase opens d, which must be reached without a pooler.
 	LockDatabase(ctx context.Context, d tenancy.Database, l Lock) (*Exclusive, error)
-	// LockMain does the same for a database that is open already, the main
-	// one. Closing what it returns leaves db open.
-	LockMain(ctx context.Context, db *sql.DB, l Lock) (*Exclusive, error)
+	MainLocker
 	Inspector
 	// Classify is tenancy.Engine's.
 	Classify(err error) tenancy.Fault
+}
+
+// MainLocker opens a database for migrations that is open already: the main
+// one.
+type MainLocker interface {
+	// LockMain does not wait for what is in progress on db, and closing what it
+	// returns leaves db open.
+	LockMain(ctx context.Context, db *sql.DB, l Lock) (*Exclusive, error)
 }
 
 // Inspector looks at what is in a database.

@@ -1,6 +1,11 @@
 package migrate
 
 import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,6 +20,8 @@ const (
 	StatusFailed Status = "failed"
 	// StatusSkipped: a tenant was not tried; see Result.Error.
 	StatusSkipped Status = "skipped"
+	// StatusPending: a tenant has not had its turn.
+	StatusPending Status = "pending"
 	// StatusPartial: a run ended, and some tenants are not at the target.
 	StatusPartial Status = "partial"
 	// StatusHalted: a run was ended before all tenants had their turn, by a
@@ -42,7 +49,8 @@ type Report struct {
 	UpToDate int `json:"up_to_date"`
 	Ahead    int `json:"ahead,omitempty"`
 	// Done, Failed and Skipped count Tenants; Left is the number of tenants that
-	// have had no turn yet, in a run that was halted or stopped.
+	// have had no turn yet, in a run that was halted or stopped. Tenants lists
+	// those only after a dry run.
 	Done    int `json:"done"`
 	Failed  int `json:"failed"`
 	Skipped int `json:"skipped"`
@@ -76,4 +84,135 @@ type Result struct {
 	Error    string `json:"error,omitempty"`
 	SQLState string `json:"sqlstate,omitempty"`
 	Version  int64  `json:"version,omitempty"`
+}
+
+// conclude says how the run ended, where its book does not.
+func (r *Report) conclude(stopped bool) {
+	r.tally()
+	switch {
+	case r.Status == StatusHalted:
+	case r.Left > 0 && stopped:
+		r.Status = StatusStopped
+	case r.Failed+r.Skipped+r.Left > 0:
+		r.Status = StatusPartial
+	default:
+		r.Status = StatusDone
+	}
+}
+
+// order is that of the statuses in a report.
+var order = []Status{StatusFailed, StatusSkipped, StatusPending, StatusDone}
+
+// tally counts Tenants, and puts them in their order.
+func (r *Report) tally() {
+	c := map[Status]int{}
+	for _, t := range r.Tenants {
+		c[t.Status]++
+	}
+	r.Done, r.Failed, r.Skipped = c[StatusDone], c[StatusFailed], c[StatusSkipped]
+	r.Left = max(r.Left, c[StatusPending])
+	slices.SortStableFunc(r.Tenants, func(a, b Result) int {
+		return cmp.Or(slices.Index(order, a.Status)-slices.Index(order, b.Status),
+			strings.Compare(a.Server, b.Server), strings.Compare(a.Tenant, b.Tenant))
+	})
+}
+
+func (r *Report) counts() Counts {
+	return Counts{Done: r.Done, Failed: r.Failed, Skipped: r.Skipped, Left: r.Left}
+}
+
+// Err is nil if all tenants are at the target; otherwise it wraps ErrHalted,
+// ErrStopped or ErrIncomplete, and says how many are not.
+func (r *Report) Err() error {
+	if r == nil {
+		return nil
+	}
+	reason := ""
+	if r.Reason != "" {
+		reason = ": " + r.Reason
+	}
+	switch r.Status {
+	case StatusHalted:
+		return fmt.Errorf("migrate: %w%s (%s)", ErrHalted, reason, r.sum())
+	case StatusStopped:
+		return fmt.Errorf("migrate: %w (%s)", ErrStopped, r.sum())
+	case StatusPartial:
+		return fmt.Errorf("migrate: %w (%s)", ErrIncomplete, r.sum())
+	}
+	return nil
+}
+
+// ExitCode is what a command should exit with: 0 if all tenants are at the
+// target, 3 if the run was halted, and 2 otherwise.
+func (r *Report) ExitCode() int {
+	switch r.Status {
+	case StatusDone:
+		return 0
+	case StatusHalted:
+		return 3
+	}
+	return 2
+}
+
+func (r *Report) sum() string {
+	parts := []string{fmt.Sprintf("%d done", r.Done)}
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{r.Failed, "failed"}, {r.Skipped, "skipped"}, {r.Left, "left"}, {r.UpToDate, "up to date before"}, {r.Ahead, "ahead"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// WriteTo writes the report as text for people: all that failed, and of the
+// rest only numbers.
+func (r *Report) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	if r.Main != nil {
+		fmt.Fprintf(&b, "main: %s\n", r.Main.line())
+	}
+	fmt.Fprintf(&b, "%s: %s, to version %d, in %s\n", r.Status, r.sum(), r.Target, round(r.Took))
+	if r.Reason != "" {
+		fmt.Fprintf(&b, "reason: %s\n", r.Reason)
+	}
+	for _, t := range r.Tenants {
+		if t.Status == StatusFailed || t.Status == StatusSkipped {
+			fmt.Fprintf(&b, "%s %s on %s: %s\n", t.Status, t.Tenant, t.Server, t.line())
+		}
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}
+
+// line is what there is to say of one database.
+func (t Result) line() string {
+	var b strings.Builder
+	if t.From == t.To {
+		fmt.Fprintf(&b, "version %d", t.To)
+	} else {
+		fmt.Fprintf(&b, "version %d to %d", t.From, t.To)
+	}
+	if t.Attempts > 1 {
+		fmt.Fprintf(&b, ", %d attempts", t.Attempts)
+	}
+	if t.Took > 0 {
+		fmt.Fprintf(&b, ", %s", round(t.Took))
+	}
+	if t.Error != "" {
+		b.WriteString(": " + t.Error)
+		if t.SQLState != "" && !strings.Contains(t.Error, t.SQLState) {
+			b.WriteString(" (SQLSTATE " + t.SQLState + ")")
+		}
+	}
+	return b.String()
+}
+
+func round(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(10 * time.Millisecond)
 }

@@ -1,0 +1,156 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/migrate"
+)
+
+// DatabaseLocker may be implemented by a [Server] that knows a cheaper way to
+// migrate a database than a Session: one connection, with a lock in the
+// database itself, under which no session's work is hurt.
+type DatabaseLocker interface {
+	// LockDatabase opens the database name, which is not fenced, with the
+	// administrator's rights.
+	LockDatabase(ctx context.Context, name string, l migrate.Lock) (*migrate.Exclusive, error)
+}
+
+// job is one tenant's turn in a run.
+type job struct {
+	b     *book
+	t     Tenant
+	owner string // of the lease
+	steal bool   // the lease was taken from somebody who is silent
+}
+
+// Tenant implements migrate.Job.
+func (j *job) Tenant() migrate.Result {
+	r := migrate.Result{Tenant: j.t.name(), Server: j.t.Server, From: j.t.Version, To: j.t.Version, Attempts: j.t.attempts}
+	if j.t.Migration != nil && j.t.attempts > 1 {
+		r.From = j.t.Migration.From
+	}
+	return r
+}
+
+// Hold implements migrate.Job: it renews the lease.
+func (j *job) Hold(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		j.b.c.keepLease(ctx, j.t.UID, j.owner, func(err error) { cancel(fmt.Errorf("%w: %w", migrate.ErrLost, err)) })
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-kept
+	}
+}
+
+// Held implements migrate.Job.
+func (j *job) Held(ctx context.Context) error {
+	s := j.b.c.store
+	var one int
+	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT 1 FROM "+tenantsTable+" WHERE uid = ? AND lease_owner = ?"), j.t.UID, j.owner).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return migrate.ErrLost
+	}
+	return err
+}
+
+// Open implements migrate.Job. A suspended tenant's database is fenced, and
+// opened by a session.
+func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, error) {
+	c := j.b.c
+	server, err := c.server(j.t.Server)
+	if err != nil {
+		return nil, err
+	}
+	l.Identity = tenancy.Identity{UID: j.t.UID, Generation: j.t.Generation}
+	l.Wait, l.Steal = c.cfg.Wait, j.steal
+	if locker, ok := server.(DatabaseLocker); ok && j.t.State != Suspended {
+		return locker.LockDatabase(ctx, j.t.Database, l)
+	}
+	s, err := c.session(ctx, server, j.t.Database, j.steal)
+	if errors.Is(err, ErrBusy) {
+		return nil, fmt.Errorf("%w: %w", migrate.ErrLocked, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db, err := j.openIn(ctx, s)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return &migrate.Exclusive{DB: db, Close: func() error { return errors.Join(db.Close(), s.Close()) }}, nil
+}
+
+func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
+	owner, err := s.Owner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if owner.UID != j.t.UID {
+		return nil, fmt.Errorf("%w: it says %s", tenancy.ErrWrongDatabase, owner.Identity)
+	}
+	return s.DB(ctx)
+}
+
+// End implements migrate.Job.
+func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) {
+	b := j.b
+	const longest = 4000 // bytes of an error
+	o.Error = strings.ToValidUTF8(strings.ReplaceAll(o.Error[:min(longest, len(o.Error))], "\x00", ""), "")
+	o.Tenant = "" // it can be renamed
+	outcome, err := json.Marshal(o.Result)
+	if err != nil {
+		return 0, err
+	}
+	u := new(set).raw("lease_owner = '', lease_until = 0, revision = revision + 1").add("version", o.To)
+	switch {
+	case o.Status == migrate.StatusDone && o.To == b.want.Target:
+		u.add("fingerprint", b.want.Fingerprint).raw("attention = ''")
+	case o.To != j.t.Version:
+		u.raw("fingerprint = ''") // not known
+	}
+	if !o.Uncounted {
+		u.add("outcome", string(outcome)).add("failure", o.Key)
+	}
+	switch {
+	case o.Again && o.Uncounted:
+		u.raw("attempts = attempts - 1, next_at = 0")
+	case o.Again:
+		u.raw("next_at = "+b.c.store.d.nowMS+" + ?", o.After.Milliseconds())
+	case o.Attention:
+		u.add("attention", b.want.Fingerprint)
+	}
+	t, err := b.c.store.change(ctx, u, j.t.UID, "lease_owner = ?", j.owner)
+	if errors.Is(err, errLost) {
+		return 0, migrate.ErrLost
+	}
+	if err != nil {
+		return 0, b.c.mainError("migrate", err)
+	}
+	if t.place() != j.t.place() {
+		b.c.lookups.news(newsOf(t)...)
+	}
+	if o.Status != migrate.StatusFailed {
+		return 0, nil
+	}
+	err = b.c.store.db.QueryRowContext(ctx, b.c.store.d.rebind("SELECT count(*) FROM "+tenantsTable+
+		" WHERE run = ? AND attention = ? AND failure = ?"), b.run, b.want.Fingerprint, o.Key).Scan(&same)
+	return same, err
+}
+
+// Classify implements migrate.Job.
+func (j *job) Classify(err error) tenancy.Fault {
+	if cl, ok := j.b.c.cfg.Servers[j.t.Server].(Classifier); ok {
+		return cl.Classify(err)
+	}
+	return tenancy.FaultNone
+}

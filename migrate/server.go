@@ -1,0 +1,172 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// crew is the work of a run on one server.
+type crew struct {
+	r    *run
+	name string
+	free chan struct{} // told when a turn has ended
+
+	mu    sync.Mutex // guards the rest
+	busy  int
+	down  time.Time // since when the server can't be reached; zero if it can
+	why   error
+	next  time.Time // when it is tried again
+	pause time.Duration
+}
+
+// A server that can't be reached is tried again after probeMin, then more and
+// more seldom up to probeMax, by one tenant at a time.
+const (
+	probeMin = 250 * time.Millisecond
+	probeMax = 5 * time.Second
+)
+
+// server gives the tenants on one server their turns, until none is left or
+// the server is given up.
+func (r *run) server(ctx context.Context, name string, canaries bool) {
+	c := &crew{r: r, name: name, free: make(chan struct{}, 1)}
+	var turns sync.WaitGroup
+	defer turns.Wait()
+	for r.goesOn(ctx) {
+		room, wait, gone := c.room()
+		if gone {
+			turns.Wait()
+			c.giveUp(ctx)
+			return
+		}
+		if !room {
+			c.sleep(ctx, wait)
+			continue
+		}
+		select {
+		case r.overall <- struct{}{}:
+		case <-r.ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+		claim, err := r.ledger.Claim(ctx, name, canaries)
+		if err != nil || claim.Job == nil {
+			<-r.overall
+		}
+		switch {
+		case err != nil:
+			if ctx.Err() == nil {
+				r.stopRun("", err)
+			}
+			return
+		case claim.Halted != "":
+			r.stopRun(claim.Halted, nil)
+			return
+		case claim.Job == nil && claim.Next == 0:
+			return
+		case claim.Job == nil:
+			c.sleep(ctx, min(claim.Next, ask))
+			continue
+		}
+		c.enter()
+		turns.Go(func() {
+			defer func() { <-r.overall }()
+			defer c.leave()
+			r.turn(ctx, c, claim.Job)
+		})
+	}
+}
+
+// room reports whether a tenant may have its turn now. Otherwise it says how
+// long to wait unless a turn ends, or that the server is given up.
+func (c *crew) room() (ok bool, wait time.Duration, gone bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down.IsZero() {
+		return c.busy < c.r.opt.PerServer, time.Hour, false
+	}
+	switch {
+	case c.busy > 0:
+		return false, time.Hour, false
+	case time.Since(c.down) >= c.r.opt.Patience:
+		return false, 0, true
+	}
+	wait = time.Until(c.next)
+	return wait <= 0, wait, false
+}
+
+func (c *crew) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy++
+}
+
+func (c *crew) leave() {
+	c.mu.Lock()
+	c.busy--
+	c.mu.Unlock()
+	select {
+	case c.free <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits until a turn on the server ends, the run does, or d is over.
+func (c *crew) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.free:
+	case <-c.r.ended:
+	case <-ctx.Done():
+	}
+}
+
+// unreachable notes that a tenant could not be tried because of the server.
+func (c *crew) unreachable(err error) {
+	c.mu.Lock()
+	now := time.Now()
+	first := c.down.IsZero()
+	switch {
+	case first:
+		c.down, c.pause = now, probeMin
+	case now.After(c.next): // it was tried
+		c.pause = min(2*c.pause, probeMax)
+	}
+	c.why, c.next = err, now.Add(c.pause)
+	c.mu.Unlock()
+	if first {
+		c.r.tell(Event{Kind: EventServerDown, Server: c.name, Err: err})
+	}
+}
+
+// reached notes that a connection was made.
+func (c *crew) reached() {
+	c.mu.Lock()
+	was := !c.down.IsZero()
+	c.down = time.Time{}
+	c.mu.Unlock()
+	if was {
+		c.r.tell(Event{Kind: EventServerUp, Server: c.name})
+		select { // there is room for more
+		case c.free <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// giveUp leaves out the server's tenants.
+func (c *crew) giveUp(ctx context.Context) {
+	c.mu.Lock()
+	err := c.why
+	c.mu.Unlock()
+	if skipErr := c.r.ledger.Skip(ctx, c.name, fmt.Sprintf("server %s can't be reached: %v", c.name, err)); skipErr != nil && ctx.Err() == nil {
+		c.r.stopRun("", skipErr)
+		return
+	}
+	c.r.tell(Event{Kind: EventServerLeft, Server: c.name, Err: err})
+}
