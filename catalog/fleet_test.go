@@ -87,6 +87,7 @@ func (pr *process) appliedIn(t *testing.T, row catalog.Tenant) (versions []int64
 	defer s.Close() //nolint:errcheck // a test's
 	db, err := s.DB(t.Context())
 	require.NoError(t, err)
+	defer db.Close() //nolint:errcheck // a test's
 	rows, err := db.Query("SELECT version FROM applied ORDER BY version")
 	require.NoError(t, err)
 	defer rows.Close() //nolint:errcheck // a test's
