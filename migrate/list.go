@@ -53,12 +53,7 @@ func (l List) Begin(ctx context.Context, want Want) (Ledger, *Report, error) {
 			e.result.Status, e.result.Error = StatusFailed, err.Error()
 			continue
 		}
-		e.result.Server = e.database.Server
-		if e.result.Server == "" && e.database.DSN != "" {
-			e.result.Server = l.Engine.Server(e.database.DSN)
-		} else if c, ok := e.database.Connector.(tenancy.ServerConnector); ok && e.result.Server == "" {
-			e.result.Server = c.Server()
-		}
+		e.result.Server = serverOf(l.Engine, e.database)
 	}
 	if want.DryRun || len(b.entries) == 0 {
 		report, err := b.End(ctx)
@@ -70,6 +65,20 @@ func (l List) Begin(ctx context.Context, want Want) (Ledger, *Report, error) {
 		return nil, report, err
 	}
 	return b, nil, nil
+}
+
+// serverOf is what the plugin calls a database's server.
+func serverOf(engine tenancy.Engine, d tenancy.Database) string {
+	if d.Server != "" {
+		return d.Server
+	}
+	if d.DSN != "" {
+		return engine.Server(d.DSN)
+	}
+	if c, ok := d.Connector.(tenancy.ServerConnector); ok {
+		return c.Server()
+	}
+	return ""
 }
 
 // listBook is the Ledger of a List.
