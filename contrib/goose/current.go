@@ -1,0 +1,82 @@
+package tenancygoose
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pressly/goose/v3/database"
+)
+
+// state is what goose has noted in a database.
+type state struct {
+	table   bool // there is a table for it
+	applied map[int64]bool
+	newest  int64
+}
+
+// Current is migrate.Migrator's. If a migration is missing before others that
+// were applied, it is the version before that one, so that Up is called and
+// applies it or says so.
+func (m *migrator) Current(ctx context.Context, db *sql.DB) (int64, error) {
+	s, err := m.read(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	return m.current(s), nil
+}
+
+func (m *migrator) current(s state) (version int64) {
+	if s.newest > m.newest() {
+		return s.newest
+	}
+	missing, ok := m.missing(s)
+	for v := range s.applied {
+		if v > version && (!ok || v < missing) {
+			version = v
+		}
+	}
+	return version
+}
+
+// missing is the oldest migration that was not applied.
+func (m *migrator) missing(s state) (version int64, ok bool) {
+	for _, v := range m.versions {
+		if !s.applied[v] {
+			return v, true
+		}
+	}
+	return 0, false
+}
+
+// read takes one or two queries, and writes nothing: a Provider can't be asked
+// anything without making its table (goose provider_run.go, initialize).
+func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
+	// For PostgreSQL goose looks in the first schema of the search path only.
+	// It must be asked itself, or it would not find a table that is found here.
+	if s, ok := m.store.(database.StoreExtender); ok {
+		exists, err := s.TableExists(ctx, db)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return state{}, fmt.Errorf("tenancygoose: %w", err)
+		}
+		if err == nil && !exists {
+			return state{}, nil
+		}
+	}
+	rows, err := m.store.ListMigrations(ctx, db)
+	if err != nil {
+		// goose can't ask SQLite for a table, and SQLite has no code for it.
+		if strings.Contains(err.Error(), "no such table") {
+			return state{}, nil
+		}
+		return state{}, fmt.Errorf("tenancygoose: %w", err)
+	}
+	s := state{table: true, applied: make(map[int64]bool, len(rows))}
+	for _, r := range rows {
+		s.applied[r.Version] = true
+		s.newest = max(s.newest, r.Version)
+	}
+	return s, nil
+}
