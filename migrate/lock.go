@@ -17,6 +17,10 @@ var (
 	// pooler, where session locks and settings hold nothing. Migrations need a
 	// direct connection.
 	ErrPooler = errors.New("migrations need a direct connection, not one through a pooler")
+	// ErrFenced is returned when a database refuses all connections, the
+	// administrator's too: that of a suspended tenant can. A session of the
+	// catalog's server can open it.
+	ErrFenced = errors.New("the database refuses all connections")
 )
 
 // Lock says how a database is opened for migrations.

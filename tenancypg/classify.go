@@ -52,6 +52,9 @@ func (Engine) Classify(err error) tenancy.Fault {
 	if err == nil {
 		return tenancy.FaultNone
 	}
+	if errors.Is(err, errSessionLost) {
+		return tenancy.FaultServer
+	}
 	// First, because what it wraps may be of another server's, or the end of
 	// a ctx that nobody here knows.
 	var credErr *credentialError

@@ -39,6 +39,7 @@ var (
 // from one goroutine at a time.
 type conn struct {
 	*stdConn
+	from     *connector
 	permit   tenancy.Permit // nil when nobody counts
 	settle   sync.Once
 	lastUsed time.Time // when it last went back to its pool

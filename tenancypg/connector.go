@@ -21,7 +21,9 @@ var (
 // connector opens connections to one database. It is never changed after it
 // was made.
 type connector struct {
-	std    driver.Connector // pgx's, on a configuration that was parsed once
+	cfg    *pgx.ConnConfig  // parsed once
+	before beforeConnect    // may be nil
+	std    driver.Connector // pgx's, on both
 	loc    *time.Location   // of "timestamp" values; nil leaves pgx's UTC
 	server string
 	name   string // for String
@@ -35,6 +37,8 @@ func newConnector(cfg *pgx.ConnConfig, loc *time.Location, before beforeConnect)
 		opts = append(opts, stdlib.OptionBeforeConnect(before.login(cfg)))
 	}
 	return &connector{
+		cfg:    cfg,
+		before: before,
 		std:    stdlib.GetConnector(*cfg, opts...),
 		loc:    loc,
 		server: servers(cfg),
@@ -70,7 +74,7 @@ func (c *connector) ConnectPermit(ctx context.Context, permit tenancy.Permit) (d
 			Codec: &pgtype.TimestampCodec{ScanLocation: c.loc},
 		})
 	}
-	return &conn{stdConn: std, permit: permit, lastUsed: time.Now()}, nil
+	return &conn{stdConn: std, from: c, permit: permit, lastUsed: time.Now()}, nil
 }
 
 // Driver returns pgx's driver.

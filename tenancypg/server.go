@@ -180,13 +180,17 @@ func (s *Server) maintenanceConfig() *pgx.ConnConfig {
 	cfg.RuntimeParams["statement_timeout"] = "0"
 	cfg.RuntimeParams["lock_timeout"] = "0"
 	durable(cfg)
-	// Without this, pgx closes the connection when a ctx ends during a
-	// statement, and the session with it (pgconn.go, asyncClose). So the
-	// statement is cancelled, and what failed can be tried again.
+	cancels(cfg)
+	return cfg
+}
+
+// cancels makes a statement end with its ctx, and its connection stay. Without
+// this, pgx closes the connection (pgconn.go, asyncClose), and the session and
+// its locks are gone with it.
+func cancels(cfg *pgx.ConnConfig) {
 	cfg.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelPatience}
 	}
-	return cfg
 }
 
 // connectorAt is Engine.ConnectorConfig for the database name on base's
@@ -281,9 +285,6 @@ func (s *Server) Dialector(db *sql.DB) gorm.Dialector {
 // Classify says whose fault an error of a session is; see [Engine.Classify].
 // It implements [catalog.Classifier].
 func (s *Server) Classify(err error) tenancy.Fault {
-	if errors.Is(err, errSessionLost) {
-		return tenancy.FaultServer
-	}
 	return s.cfg.AdminEngine.Classify(err)
 }
 
