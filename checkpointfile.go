@@ -79,7 +79,7 @@ func (c *FileCheckpoint) read() error {
 		if err == nil || !bytes.HasPrefix([]byte(checkpointHeader), head) {
 			return errors.New("it is not a checkpoint's file, or one of another version; give the sweep a file of its own")
 		}
-		return c.begin() // it is new, or a crash came at once
+		return c.begin(len(head) > 0) // it is new, or a crash came at once
 	}
 	for {
 		line, err := r.ReadSlice('\n')
@@ -102,9 +102,11 @@ func (c *FileCheckpoint) read() error {
 	}
 }
 
-func (c *FileCheckpoint) begin() error {
-	if err := c.file.Truncate(0); err != nil {
-		return err
+func (c *FileCheckpoint) begin(again bool) error {
+	if again {
+		if err := c.file.Truncate(0); err != nil {
+			return err
+		}
 	}
 	if _, err := c.file.WriteString(checkpointHeader); err != nil {
 		return err

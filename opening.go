@@ -74,7 +74,7 @@ func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
 		}
 	default:
 		if c.closed { // which has ended it
-			err = &Error{Op: "open", Tenant: e.id, Err: ErrClosed, Cause: err}
+			err = &Error{Op: "open", Tenant: e.id, Err: ErrClosed}
 		}
 		e.err = err
 		c.failedTotal++

@@ -86,8 +86,8 @@ type Limits struct {
 	// address. Defaults to 10 seconds.
 	ConnectTimeout time.Duration
 	// AcquireTimeout bounds each wait for a connection, be it the tenant's
-	// limit, the server's budget or the connect that takes long; the ctx's
-	// deadline counts too. [ErrPoolExhausted] then says what was full; while
+	// limit, the server's budget, the connect that takes long or a migration
+	// of Config.Schema; the ctx's deadline counts too. [ErrPoolExhausted] then says what was full; while
 	// the connect is still under way it is [ErrUnavailable]. It does not bound
 	// the work that follows. Defaults to 10 seconds.
 	AcquireTimeout time.Duration
@@ -366,7 +366,8 @@ func (p *Plugin) OpenDB(ctx context.Context, id string) (*sql.DB, error) {
 }
 
 // Close refuses new work, retires every pool and waits until all connections
-// to tenants' databases are gone, or ctx ends. Work in flight finishes. The
+// to tenants' databases are gone, or ctx ends. Work in flight finishes, but
+// pools that are being opened, and a migration for that, are given up. The
 // main database stays open; it is the caller's. Close may be called again.
 func (p *Plugin) Close(ctx context.Context) error {
 	p.mu.Lock()

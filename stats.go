@@ -252,6 +252,8 @@ func (c *cache) stats() Stats {
 	}
 	for e := range c.live {
 		switch {
+		case !e.opened && e.pool != nil: // it failed, but had a connection by then
+			s.Draining++
 		case !e.opened:
 			s.Opening++
 			continue
