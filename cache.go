@@ -28,7 +28,10 @@ type tenantPool interface {
 
 // opener makes pools for the cache. Its methods may block, and must not panic.
 type opener interface {
-	open(ctx context.Context, id string) (tenantPool, error)
+	//
+	// open bounds its steps by itself, and tells at of them. A pool that it
+	// returns along with an error is retired.
+	open(ctx context.Context, id string, at func(step)) (tenantPool, error)
 	// recheck reports why pool must go, or "" if it may stay.
 	recheck(ctx context.Context, id string, pool tenantPool) (Cause, error)
 }
@@ -44,15 +47,17 @@ type opener interface {
 // Nothing slow happens under mu: no resolver, no dial, no Close, no Observer,
 // no method of sql.DB.
 type cache struct {
-	opener  opener
-	observe func(Event)
-	max     int           // open pools
-	idle    time.Duration // unused pools are retired after it
-	recheck time.Duration // open pools are resolved again after it
-	timeout time.Duration // of one opening or recheck
-	start   time.Time
-	stop    chan struct{}  // closed by close
-	workers sync.WaitGroup // the sweeper
+	opener   opener
+	observe  func(Event)
+	max      int           // open pools
+	idle     time.Duration // unused pools are retired after it
+	recheck  time.Duration // open pools are resolved again after it
+	timeout  time.Duration // of one recheck, and of a wait for an opening
+	patience time.Duration // of a wait for a migration, from when that begins
+	start    time.Time
+	life     context.Context // ended by close
+	end      context.CancelFunc
+	workers  sync.WaitGroup // the sweeper
 
 	mu       sync.Mutex
 	lru      *simplelru.LRU[string, *entry] // what acquire finds
@@ -75,20 +80,23 @@ func newCache(o opener, observe func(Event), limits Limits, recheck time.Duratio
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
+	life, end := context.WithCancel(context.Background())
 	return &cache{
-		opener:  o,
-		observe: observe,
-		max:     limits.MaxPools,
-		idle:    limits.IdleTimeout,
-		recheck: recheck,
-		timeout: openTimeout,
-		start:   time.Now(),
-		stop:    make(chan struct{}),
-		lru:     lru,
-		byPlace: make(map[any]*entry),
-		live:    make(map[*entry]struct{}),
-		absent:  newAbsentees(),
-		evicted: make(map[Cause]uint64),
+		opener:   o,
+		observe:  observe,
+		max:      limits.MaxPools,
+		idle:     limits.IdleTimeout,
+		recheck:  recheck,
+		timeout:  openTimeout,
+		patience: limits.AcquireTimeout,
+		start:    time.Now(),
+		life:     life,
+		end:      end,
+		lru:      lru,
+		byPlace:  make(map[any]*entry),
+		live:     make(map[*entry]struct{}),
+		absent:   newAbsentees(),
+		evicted:  make(map[Cause]uint64),
 	}
 }
 
@@ -195,89 +203,6 @@ func (c *cache) addLocked(ctx context.Context, id string, transient bool) *entry
 	}
 	go c.open(context.WithoutCancel(ctx), e, transient)
 	return e
-}
-
-// open opens e under a deadline of its own, so that a caller who gives up
-// can't spoil it for the rest.
-func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	late := time.AfterFunc(c.timeout, func() { close(e.late) })
-	pool, err := c.opener.open(ctx, e.id)
-	cancel()
-	late.Stop()
-	if narrow = narrow && err == nil; narrow {
-		pool.narrow(true)
-	}
-
-	var (
-		clash   *entry
-		victims []*entry
-	)
-	c.mu.Lock()
-	if err == nil {
-		e.pool = pool
-		if place := pool.identity(); place != nil && !e.retired {
-			if other, ok := c.byPlace[place]; ok {
-				clash = other
-				err = &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable,
-					Detail: "its database is open for tenant " + quoteID(other.id),
-					Hint:   "give each tenant a database of its own"}
-			} else {
-				c.byPlace[place] = e
-			}
-		}
-	}
-	switch {
-	case err == nil && e.retired:
-		e.err = errAgain
-		if c.closed {
-			e.err = &Error{Op: "open", Tenant: e.id, Err: ErrClosed}
-		}
-		e.opened = true // it has a pool, to be retired by the last release
-	case err == nil:
-		e.opened = true
-		e.used = c.now
-		c.trustLocked(e)
-		c.openedTotal++
-		if !e.transient {
-			c.pools++
-			c.leased++               // by whom it was opened for
-			victims = c.trimLocked() // only now: an id that nobody knows pushes no one out
-		}
-	default:
-		e.err = err
-		c.failedTotal++
-		if !e.retired {
-			c.removeLocked(e)
-			if clash == nil && e.news == c.news {
-				c.absent.add(e.id, err, time.Since(c.start))
-			}
-		}
-	}
-	check := clash != nil && clash.opened && !clash.retired && !clash.rechecking
-	if check {
-		clash.rechecking = true
-		clash.news = c.news
-		c.holdLocked(clash)
-	}
-	widen := narrow && !e.transient // somebody came meanwhile
-	c.mu.Unlock()
-	if widen {
-		pool.narrow(false)
-	}
-	close(e.ready)
-	c.retire(victims, CauseCapacity)
-	if check { // it may be the one that moved away
-		go c.runRecheck(context.WithoutCancel(ctx), clash)
-	}
-
-	if err != nil {
-		c.observe(Event{Kind: EventFailed, Tenant: e.id, Err: err, Took: time.Since(began)})
-	} else {
-		c.observe(Event{Kind: EventOpened, Tenant: e.id, Took: time.Since(began)})
-	}
-	c.release(e)
 }
 
 // owner returns the tenant whose live pool place is; used to prove where a

@@ -77,7 +77,7 @@ type fakeOpener struct {
 	pools  []*fakePool
 }
 
-func (o *fakeOpener) open(ctx context.Context, id string) (tenantPool, error) {
+func (o *fakeOpener) open(ctx context.Context, id string, at func(step)) (tenantPool, error) {
 	o.mu.Lock()
 	o.opens[id]++
 	o.mu.Unlock()
@@ -356,7 +356,7 @@ func TestCacheRemembersFewFailures(t *testing.T) {
 
 func TestOpenerPanicIsAnError(t *testing.T) {
 	o := &dbOpener{resolver: ResolverFunc(func(context.Context, string) (Database, error) { panic("ouch") })}
-	_, err := o.open(t.Context(), "a")
+	_, err := o.open(t.Context(), "a", func(step) {})
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.ErrorContains(t, err, "ouch")
 	cause, err := o.recheck(t.Context(), "a", &pool{})

@@ -25,6 +25,10 @@ type EachOptions struct {
 	// Progress, if set, is told of each turn that has ended. It is called by
 	// one goroutine at a time, and holds up the sweep.
 	Progress func(EachProgress)
+	// Checkpoint, if set, remembers who had their turn, so that a sweep that
+	// was interrupted goes on where it ended. Defaults to none: each id has its
+	// turn.
+	Checkpoint Checkpoint
 }
 
 // EachProgress tells of a turn that has ended, and of how far the sweep is.
@@ -33,8 +37,10 @@ type EachProgress struct {
 	Tenant string
 	Err    error
 	Took   time.Duration
-	// Done and Failed count the turns that have ended, this one too.
-	Done, Failed int
+	// Done and Failed count the turns that have ended, this one too. Skipped
+	// counts the tenants so far that have none, since the Checkpoint says that
+	// they had it in an earlier sweep.
+	Done, Failed, Skipped int
 }
 
 // EachError is returned by [Each] when it did not succeed for every tenant. It
@@ -44,8 +50,10 @@ type EachError struct {
 	Done []string
 	// Failed lists those that did not, with their errors.
 	Failed []TenantError
+	// Skipped is the number of those that had their turn in an earlier sweep.
+	Skipped int
 	// Cause is why the walk ended early: ctx's error, or the error that ids
-	// gave. Nil when every id had its turn, or StopOnError ended it.
+	// or the Checkpoint gave. Nil when every id had its turn, or StopOnError ended it.
 	Cause error
 }
 
@@ -66,6 +74,9 @@ func (e *EachError) Error() string {
 			break
 		}
 		fmt.Fprintf(&b, "; %s: %v", quoteID(f.Tenant), f.Err)
+	}
+	if e.Skipped > 0 {
+		fmt.Fprintf(&b, "; %d had their turn before", e.Skipped)
 	}
 	if e.Cause != nil {
 		fmt.Fprintf(&b, "; ended early: %v", e.Cause)
@@ -91,8 +102,8 @@ func (e *EachError) Unwrap() []error {
 //
 // Turns begin in the order of ids, give or take Parallel, but those whose server
 // has its share at work already are put aside for others. ids is read only so
-// far ahead as that needs, by 1,024 tenants at most. When ctx ends, no turn begins any more, and Each returns when those
-// that run have.
+// far ahead as that needs, by 1,024 tenants at most. When ctx ends, no turn begins
+// any more, and Each returns when those that run have.
 //
 // A sweep does not disturb the tenants that are in use: one whose pool is not
 // open gets a pool of at most two connections, which is closed at the end of

@@ -24,6 +24,9 @@ var (
 	// ErrTenantSuspended is returned by a [Resolver] for a tenant that exists
 	// but is not to be served.
 	ErrTenantSuspended = errors.New("tenant suspended")
+	// ErrTenantBehind is returned when a tenant's schema is older than
+	// [Config.Schema] allows.
+	ErrTenantBehind = errors.New("tenant's schema is behind")
 	// ErrTenantMismatch is returned when a statement and what it would run on
 	// (a transaction, a connection, a bound db) belong to different
 	// databases, and when a pinned context was given another tenant.

@@ -96,6 +96,42 @@ func ExampleEach() {
 	// nobody true
 }
 
+// A sweep that goes on where it ended: here it is interrupted after the first
+// tenant, and begun again with the same file.
+func ExampleOpenCheckpoint() {
+	db, done := exampleDB(tenancy.Limits{}, "acme", "bravo", "charlie")
+	defer done()
+	dir, err := os.MkdirTemp("", "sweep-")
+	must(err)
+	defer func() { must(os.RemoveAll(dir)) }()
+
+	sweep := func(fn func(id string) error) error {
+		checkpoint, err := tenancy.OpenCheckpoint(filepath.Join(dir, "send-invoices"))
+		must(err)
+		defer func() { must(checkpoint.Close()) }()
+		return tenancy.Each(context.Background(), db, ids("acme", "bravo", "charlie"),
+			tenancy.EachOptions{StopOnError: true, Checkpoint: checkpoint},
+			func(_ context.Context, id string, _ *gorm.DB) error { return fn(id) })
+	}
+	err = sweep(func(id string) error {
+		if id == "bravo" {
+			return errors.New("no paper")
+		}
+		fmt.Println("first:", id)
+		return nil
+	})
+	fmt.Println(err)
+	must(sweep(func(id string) error {
+		fmt.Println("then:", id)
+		return nil
+	}))
+	// Output:
+	// first: acme
+	// tenancy: each: 1 tenants done, 1 failed; bravo: no paper
+	// then: bravo
+	// then: charlie
+}
+
 // One connection for two tenants: the second is told in time what is full.
 func ExampleLimits() {
 	db, done := exampleDB(tenancy.Limits{

@@ -3,7 +3,7 @@ package tenancy
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +16,7 @@ type entry struct {
 	gone  chan struct{} // closed when nothing is left of it
 	pool  tenantPool    // written before ready is closed, read after
 	err   error         // likewise
+	at    atomic.Int32  // the step that its opening is at
 
 	// The rest is guarded by cache.mu.
 	refs       int // leases, one of them the opener's own
@@ -52,13 +53,38 @@ func (e *entry) wait(ctx context.Context) error {
 	select {
 	case <-e.ready:
 		return e.err
-	case <-e.late:
-		return &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable,
-			Detail: fmt.Sprintf("the resolver has not answered within %s", openTimeout),
-			Hint:   "let Resolve respect its context's deadline"}
-	case <-ctx.Done():
-		return &Error{Op: "open", Tenant: e.id, Cause: context.Cause(ctx)}
+	default:
 	}
+	if id, ok := ctx.Value(migrating{}).(string); ok && id == e.id {
+		return &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable,
+			Detail: "this statement is part of the tenant's migration, and would wait for itself",
+			Hint:   "use Plugin.OpenDB in Config.Schema.Migrate"}
+	}
+	select {
+	case <-e.ready:
+		return e.err
+	case <-e.late:
+		err := &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable}
+		err.Detail, err.Hint = e.pending(" within " + openTimeout.String())
+		return err
+	case <-ctx.Done():
+		err := &Error{Op: "open", Tenant: e.id, Cause: context.Cause(ctx)}
+		if step(e.at.Load()) == stepMigrate {
+			err.Detail, err.Hint = e.pending("")
+		}
+		return err
+	}
+}
+
+// pending says what has not happened so far, and what to do about it.
+func (e *entry) pending(within string) (detail, hint string) {
+	switch step(e.at.Load()) {
+	case stepMigrate:
+		return "its schema is being migrated", "try again later; the migration goes on"
+	case stepVersion:
+		return "the version of its schema has not been read" + within, "let Config.Schema.Current respect its context's deadline"
+	}
+	return "the resolver has not answered" + within, "let Resolve respect its context's deadline"
 }
 
 // release gives a lease back.

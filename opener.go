@@ -10,8 +10,8 @@ import (
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
-// openTimeout bounds one call of a Resolver. Callers that wait for it also
-// have their own ctx.
+// openTimeout bounds one call of a Resolver, and of SchemaRange.Current with
+// it. Callers that wait for it also have their own ctx.
 const openTimeout = 10 * time.Second
 
 // dbOpener opens the databases that a Resolver names.
@@ -20,15 +20,10 @@ type dbOpener struct {
 	engine   Engine
 	limits   Limits
 	servers  *servers
+	schema   SchemaRange
+	forward  *forward
+	observe  func(Event)
 	stale    func(id string) // told when what was resolved proves wrong
-}
-
-func (o *dbOpener) open(ctx context.Context, id string) (tenantPool, error) {
-	d, err := o.resolve(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return o.openDatabase(id, d)
 }
 
 func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {

@@ -36,6 +36,9 @@ type Config struct {
 	// changed. Shorten it where a Resolver is no [Watcher]. Defaults to
 	// 1 minute.
 	Recheck time.Duration
+	// Schema says which versions of a tenant's schema this build of the
+	// application works with. Defaults to all of them.
+	Schema SchemaRange
 	// Observer is told of events. Defaults to none.
 	Observer Observer
 }
@@ -83,8 +86,8 @@ type Limits struct {
 	// address. Defaults to 10 seconds.
 	ConnectTimeout time.Duration
 	// AcquireTimeout bounds each wait for a connection, be it the tenant's
-	// limit, the server's budget or the connect that takes long; the ctx's
-	// deadline counts too. [ErrPoolExhausted] then says what was full; while
+	// limit, the server's budget, the connect that takes long or a migration
+	// of Config.Schema; the ctx's deadline counts too. [ErrPoolExhausted] then says what was full; while
 	// the connect is still under way it is [ErrUnavailable]. It does not bound
 	// the work that follows. Defaults to 10 seconds.
 	AcquireTimeout time.Duration
@@ -115,6 +118,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Pools.ConnectTimeout, 10*time.Second)
 	set(&c.Pools.AcquireTimeout, 10*time.Second)
 	set(&c.Recheck, time.Minute)
+	set(&c.Schema.MigrateTimeout, time.Minute)
 	return c
 }
 
@@ -148,12 +152,13 @@ func (c Config) validate() error {
 		"Pools.ConnectTimeout":  c.Pools.ConnectTimeout,
 		"Pools.AcquireTimeout":  c.Pools.AcquireTimeout,
 		"Recheck":               c.Recheck,
+		"Schema.MigrateTimeout": c.Schema.MigrateTimeout,
 	} {
 		if d < 0 {
 			return fmt.Errorf("tenancy.Config.%s is negative: %s", name, d)
 		}
 	}
-	return nil
+	return c.Schema.validate()
 }
 
 // Plugin routes the statements of one *gorm.DB to the database of the tenant
@@ -189,7 +194,8 @@ type Plugin struct {
 func New(cfg Config) *Plugin {
 	p := &Plugin{cfg: cfg.withDefaults(), bad: cfg.validate()}
 	p.servers = newServers(p.cfg.Pools, p.observe)
-	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers}
+	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers,
+		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), observe: p.observe}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
 	p.opener.stale = p.doubt
 	p.router = &router{p}
@@ -331,16 +337,24 @@ func (p *Plugin) doubt(id string) {
 
 // Evict retires the tenant's pool now, and reports whether it was open. Work
 // in flight finishes on it; the next statement resolves the tenant again.
-func (p *Plugin) Evict(id string) bool { return p.cache.evict(id, CauseEvicted) }
+// A migration of [Config.Schema] that failed is tried again then, too.
+func (p *Plugin) Evict(id string) bool {
+	p.opener.forward.forgive(id)
+	return p.cache.evict(id, CauseEvicted)
+}
 
 // Drain is Evict, and waits until the last physical connection of the tenant's
 // retired pools is gone, or ctx ends. It keeps nobody from opening the tenant
 // again: first make the Resolver say [ErrTenantSuspended].
-func (p *Plugin) Drain(ctx context.Context, id string) error { return p.cache.drain(ctx, id) }
+func (p *Plugin) Drain(ctx context.Context, id string) error {
+	p.opener.forward.forgive(id)
+	return p.cache.drain(ctx, id)
+}
 
 // OpenDB opens the tenant's database for the caller alone, who closes it: for
 // tools that want a *sql.DB. It is not kept in the cache, so Evict and Drain
-// don't reach it, and a tenant that moves leaves it behind.
+// don't reach it, and a tenant that moves leaves it behind. It is not held
+// against [Config.Schema]: what mends a tenant's schema needs it.
 func (p *Plugin) OpenDB(ctx context.Context, id string) (*sql.DB, error) {
 	if err := checkID("open", id); err != nil {
 		return nil, err
@@ -352,7 +366,8 @@ func (p *Plugin) OpenDB(ctx context.Context, id string) (*sql.DB, error) {
 }
 
 // Close refuses new work, retires every pool and waits until all connections
-// to tenants' databases are gone, or ctx ends. Work in flight finishes. The
+// to tenants' databases are gone, or ctx ends. Work in flight finishes, but
+// pools that are being opened, and a migration for that, are given up. The
 // main database stays open; it is the caller's. Close may be called again.
 func (p *Plugin) Close(ctx context.Context) error {
 	p.mu.Lock()

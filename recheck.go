@@ -61,7 +61,7 @@ func (c *cache) sweep() {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-c.stop:
+		case <-c.life.Done():
 			return
 		case <-ticker.C:
 		}

@@ -97,7 +97,9 @@ func (c chain) Watch(ctx context.Context, changed func(id string)) error {
 // Forgetter may be implemented by a [Resolver] that remembers answers.
 type Forgetter interface {
 	// Forget makes the next Resolve of id find out anew. It is called when a
-	// database says that it is not the tenant's; see [Identity].
+	// database says that it is not the tenant's (see [Identity]), after
+	// [SchemaRange.Migrate], and for a Resolver that is no [Watcher] after
+	// [ErrTenantBehind].
 	Forget(id string)
 }
 
@@ -142,6 +144,11 @@ type Database struct {
 	// Version is whatever changes when the rest does: a generation, a
 	// timestamp. A change retires the open pool.
 	Version string
+	// Schema is the version of the database's schema, as far as the Resolver
+	// knows; 0 means that it does not. It is held against [Config.Schema]. A
+	// change retires the open pool, whose connections may have plans of the
+	// old schema.
+	Schema int64
 	// Identity is what the database must say of itself. A change retires the
 	// open pool. The zero value asks nothing.
 	Identity Identity
@@ -155,6 +162,8 @@ func (d Database) validate() error {
 		return errors.New("its Database has a DSN and a Connector; set one of them")
 	case d.MaxConns < 0:
 		return fmt.Errorf("its Database.MaxConns is negative: %d", d.MaxConns)
+	case d.Schema < 0:
+		return fmt.Errorf("its Database.Schema is negative: %d", d.Schema)
 	}
 	return nil
 }
@@ -163,7 +172,8 @@ func (d Database) validate() error {
 // at d.
 func (d Database) changed(old Database) bool {
 	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
-		d.Version != old.Version || d.Identity != old.Identity || d.MaxConns != old.MaxConns || d.Server != old.Server
+		d.Version != old.Version || d.Identity != old.Identity || d.MaxConns != old.MaxConns || d.Server != old.Server ||
+		d.Schema != old.Schema
 }
 
 // identity is equal for Databases that are certainly the same one; nil when

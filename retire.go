@@ -169,8 +169,7 @@ func (c *cache) await(ctx context.Context, op string, want func(*entry) bool) er
 				err.Detail = fmt.Sprintf("%d connections are still in use", left)
 				err.Hint = "close its Rows and transactions, or call again with more time"
 			default:
-				err.Detail = "the resolver has not answered"
-				err.Hint = "let Resolve respect its context's deadline"
+				err.Detail, err.Hint = e.pending("")
 			}
 			return err
 		}
@@ -185,13 +184,13 @@ func (c *cache) close(ctx context.Context) error {
 	c.closed = true
 	var removed []*entry
 	if first {
-		close(c.stop)
 		for _, e := range c.lru.Values() {
 			c.removeLocked(e)
 			removed = append(removed, e)
 		}
 	}
 	c.mu.Unlock()
+	c.end()
 	c.retire(removed, CauseClosed)
 	if err := c.await(ctx, "close", func(*entry) bool { return true }); err != nil {
 		return err

@@ -32,6 +32,13 @@ const (
 	EventRefused EventKind = "refused" // a statement was refused; see Err
 	EventFailed  EventKind = "failed"  // opening, connecting, rechecking or watching failed; see Err
 	EventWaited  EventKind = "waited"  // a caller had to wait for a connection, for Took; in vain if Err is set
+	// EventMigrated says that a tenant was below [Config.Schema], and that its
+	// Migrate has succeeded. EventBehind says that the pool of a tenant below
+	// it was opened all the same, EventAhead that of one above. Both come once
+	// per opening; Err has the versions.
+	EventMigrated EventKind = "migrated"
+	EventBehind   EventKind = "behind"
+	EventAhead    EventKind = "ahead"
 	// EventServerDown says that connecting to Server failed so often that its
 	// tenants' callers fail at once, but for the one in each second that tries
 	// it; EventServerUp, that one succeeded.
@@ -45,7 +52,7 @@ type Event struct {
 	Tenant string        // may be empty or invalid for EventRefused: quote it
 	Server string        // for EventWaited, EventServerDown, EventServerUp and a failed connect
 	Cause  Cause         // for EventEvicted
-	Err    error         // for EventRefused, EventFailed, EventWaited, EventServerDown
+	Err    error         // for EventRefused, EventFailed, EventWaited, EventServerDown, EventBehind, EventAhead
 	Took   time.Duration // how long it took
 }
 
@@ -245,6 +252,8 @@ func (c *cache) stats() Stats {
 	}
 	for e := range c.live {
 		switch {
+		case !e.opened && e.pool != nil: // it failed, but had a connection by then
+			s.Draining++
 		case !e.opened:
 			s.Opening++
 			continue

@@ -49,6 +49,9 @@ func (s *sweep) inTurn(ctx context.Context, ids iter.Seq2[string, error]) {
 		if !s.goesOn(ctx, err) {
 			return
 		}
+		if s.skips(ctx, id) {
+			continue
+		}
 		began := time.Now()
 		_, end, err := s.begin(ctx, id)
 		if err == nil {
@@ -58,8 +61,15 @@ func (s *sweep) inTurn(ctx context.Context, ids iter.Seq2[string, error]) {
 	}
 }
 
-// work is one turn's fn. end is called also when it panics.
+// work is one turn's fn, and its mark. end is called also when it panics.
 func (s *sweep) work(ctx context.Context, id string, end func()) error {
+	if err := s.call(ctx, id, end); err != nil {
+		return err
+	}
+	return s.mark(ctx, id)
+}
+
+func (s *sweep) call(ctx context.Context, id string, end func()) error {
 	defer end()
 	sc := scope.From(ctx)
 	sc.Sweep = true
@@ -112,6 +122,11 @@ func (s *sweep) slot(ctx context.Context) bool {
 func (s *sweep) turn(ctx context.Context, id string) {
 	over := false
 	defer func() { s.catch(recover(), id, over) }()
+	if s.skips(ctx, id) {
+		s.leave(nil)
+		over = true
+		return
+	}
 	began := time.Now()
 	server, end, err := s.begin(ctx, id)
 	switch {
@@ -235,7 +250,8 @@ func (s *sweep) ended(id string, err error, took time.Duration) {
 		}
 	}
 	if s.opt.Progress != nil {
-		s.opt.Progress(EachProgress{Tenant: id, Err: err, Took: took, Done: len(s.out.Done), Failed: len(s.out.Failed)})
+		s.opt.Progress(EachProgress{Tenant: id, Err: err, Took: took,
+			Done: len(s.out.Done), Failed: len(s.out.Failed), Skipped: s.out.Skipped})
 	}
 }
 
