@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -85,22 +86,42 @@ func oneLine(name string, err error) string {
 	return printable(inCommands(name, strings.Join(lines, "; ")))
 }
 
-// inCommands says the library's next step in the words of the command: who is
-// at a shell calls no Go.
+// method is one of the library's, in its advice.
+var method = regexp.MustCompile(`\b(Catalog\.Migrate once|FillReady|Suspend|Unsuspend|Rename|Move|Adopt|Restore|Remove|Resume)\b`)
+
+// commandOf are the methods whose command has another name.
+var commandOf = map[string]string{"Catalog.Migrate once": "migrate", "FillReady": "ready", "Unsuspend": "resume ID"}
+
+// inCommands says the library's advice, which follows a semicolon, in the words
+// of the command: who is at a shell calls no Go.
 func inCommands(name, text string) string {
-	say := func(command string) string { return "run `" + name + " " + command + "`" }
+	parts := strings.Split(text, "; ")
+	for i, part := range parts {
+		rest, calls := strings.CutPrefix(part, "call ")
+		if i == 0 || !calls && !strings.HasPrefix(part, "use ") {
+			continue
+		}
+		rest = method.ReplaceAllStringFunc(rest, func(m string) string {
+			command, ok := commandOf[m]
+			if !ok {
+				command = strings.ToLower(m)
+			}
+			return "`" + name + " " + command + "`"
+		})
+		if calls {
+			rest = "run " + rest
+		}
+		parts[i] = rest
+	}
 	return strings.NewReplacer(
-		"call Catalog.Migrate once", say("migrate"),
-		"call Unsuspend to serve it again", say("resume ID")+" to serve it again",
-		"call Resume to serve it again", say("resume")+" to serve it again",
-		"; call Resume, or Remove", "; "+say("resume")+", or remove it",
-		"call Resume first", say("resume")+" first",
-		"call Resume", say("resume"),
-		"use Move", say("move"),
 		"Rename or Remove it, or restore under another id", "rename or remove it, restore under another id, or say --replace",
 		"set Force if that one is gone", "say --force if that one is gone",
-		"call Restore again with the dump from its beginning", "restore again with the dump from its beginning",
-	).Replace(text)
+		"or Remove the tenant with Forget", "or remove the tenant with --forget",
+		"Config.Servers has no", "the configuration has no server",
+		"Config.Migrator is not set", "no migrations are configured",
+		"Config.MainMigrator is not set", "no migrations of the main database are configured",
+		"AdoptOptions.Server and Database are required", "say --server",
+	).Replace(strings.Join(parts, "; "))
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

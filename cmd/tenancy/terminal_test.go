@@ -1,0 +1,149 @@
+package main
+
+import (
+	"database/sql"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	_ "github.com/glebarez/go-sqlite"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gorm-tenancy/tenancy/catalog"
+)
+
+// inTurn returns the tenants in the order in which they are migrated.
+func (p *place) inTurn(t *testing.T) []catalog.Tenant {
+	t.Helper()
+	all := parse[[]catalog.Tenant](t, p.ok(t, "list", "--json"))
+	slices.SortFunc(all, func(a, b catalog.Tenant) int { return strings.Compare(a.UID, b.UID) })
+	return all
+}
+
+// block keeps others from writing to a tenant's database until unblock.
+func (p *place) block(t *testing.T, tenant catalog.Tenant) (unblock func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(p.dir, tenant.Server, tenant.Database))
+	require.NoError(t, err)
+	db.SetMaxOpenConns(1)
+	_, err = db.Exec("BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	unblock = func() {
+		_, err := db.Exec("ROLLBACK")
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	return unblock
+}
+
+func TestBar(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme", "bravo", "delta")
+	p.addMigration(t, 2, "ALTER TABLE orders ADD COLUMN note text;")
+	term := p.terminal(t, "migrate")
+	code, seen := term.ends(t)
+	require.Zero(t, code, seen)
+	require.Contains(t, seen, "0 failed   0% |")
+	require.Contains(t, seen, "100% |██████████████████████████████| (3/3, ")
+	require.Contains(t, seen, "tenants/s)")
+	require.Contains(t, seen, "done: 3 done, to version 2")
+	require.NotContains(t, seen, "\x1b[", "colour, or a cursor that moves")
+	p.ok(t, "status")
+}
+
+func TestBarShowsFailures(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme", "bravo", "delta")
+	p.ok(t, "exec", "CREATE TABLE taken (x)", "bravo", "--write", "--force")
+	p.addMigration(t, 2, "CREATE TABLE taken (id integer);")
+	term := p.terminal(t, "migrate")
+	code, seen := term.ends(t)
+	require.Equal(t, 2, code, seen)
+	require.Contains(t, seen, "failed: bravo on s1: ")
+	require.Contains(t, seen, "1 failed 100% |")
+	require.Contains(t, seen, "partial: 2 done, 1 failed")
+	require.Contains(t, seen, "try those again: tenancy retry")
+}
+
+func TestCtrlC(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme", "bravo", "delta")
+	p.addMigration(t, 2, "ALTER TABLE orders ADD COLUMN note text;")
+	unblock := p.block(t, p.inTurn(t)[1])
+	term := p.terminal(t, "migrate", "--workers", "1")
+	term.expect(t, "(1/3") // the second one is in work
+	term.typed(t, ctrlC)
+	term.expect(t, "stopping: what is in work is finished first")
+	unblock()
+	code, seen := term.ends(t)
+	require.Equal(t, 2, code, seen)
+	require.Contains(t, seen, "stopped: 2 done, 1 left")
+	require.Contains(t, seen, "stopped; run it again to go on")
+	o := p.fails(t, 2, "run `tenancy migrate`", "status")
+	require.Contains(t, o.out, "1 behind")
+
+	require.Contains(t, p.ok(t, "migrate"), "done: 1 done, 2 up to date before")
+	p.ok(t, "status")
+	require.Equal(t, 3, strings.Count(p.ok(t, "exec", "SELECT note FROM orders UNION SELECT 'there'"), "there"))
+}
+
+// A second one cancels what is in work.
+func TestCtrlCTwice(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme", "bravo", "delta")
+	// It never ends by itself.
+	const endless = "CREATE TABLE big AS WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT count(*) FROM c;"
+	p.addMigration(t, 2, endless)
+	term := p.terminal(t, "migrate", "--workers", "1")
+	term.expect(t, "migrating 3 tenants")
+	term.typed(t, ctrlC)
+	term.expect(t, "stopping: ")
+	term.typed(t, ctrlC)
+	code, seen := term.ends(t)
+	require.Equal(t, 2, code, seen)
+	require.Contains(t, seen, "stopped: 0 done, 3 left")
+	require.Contains(t, seen, "run it again to go on")
+
+	p.addMigration(t, 2, "ALTER TABLE orders ADD COLUMN note text;")
+	require.Contains(t, p.ok(t, "migrate"), "done: 3 done")
+}
+
+func TestPrompts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, keys string
+		code       int
+		say        string
+		left       bool
+	}{
+		{"the right id", "acme\r", 0, "acme is removed; its backup is ", false},
+		{"another id", "bravo\r", 1, "that is not acme; nothing was done", true},
+		{"nothing", "\r", 1, "that is not acme; nothing was done", true},
+		{"Ctrl-D", ctrlD, 1, "no answer; nothing was done", true},
+		{"Ctrl-C", ctrlC, 1, "interrupted; nothing was done", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t).with(t, "acme")
+			term := p.terminal(t, "remove", "acme")
+			term.expect(t, "Type acme to go on: ")
+			term.typed(t, test.keys)
+			code, seen := term.ends(t)
+			require.Equal(t, test.code, code, seen)
+			require.Contains(t, seen, test.say)
+			require.Equal(t, test.left, strings.Contains(p.ok(t, "list"), "acme"))
+		})
+	}
+}
+
+func TestPromptOfExec(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme", "bravo")
+	term := p.terminal(t, "exec", "INSERT INTO orders VALUES (1, 2)", "--write")
+	term.expect(t, "the statement runs in 2 tenants\r\nType 2 to go on: ")
+	term.typed(t, "2\r")
+	code, seen := term.ends(t)
+	require.Zero(t, code, seen)
+	require.Equal(t, 2, strings.Count(p.ok(t, "exec", "SELECT total FROM orders", "--json"), `{"total":2}`))
+}
