@@ -45,7 +45,7 @@ func (b builder) exec() *cobra.Command {
 	f.IntVar(&e.parallel, "workers", 1, "how many tenants at a time")
 	f.IntVar(&e.perServer, "per-server", 0, "how many of these on one server (default a quarter of its connections)")
 	f.IntVar(&e.maxRows, "max-rows", 1000, "print so many rows of each tenant; 0: all")
-	f.DurationVar(&e.timeout, "timeout", time.Minute, "how long one tenant's turn may take; 0: no bound")
+	f.DurationVar(&e.timeout, "timeout", time.Minute, "how long one tenant's turn may take; 0: no bound. On SQLite it ends a query between rows")
 	f.StringVar(&e.checkpoint, "checkpoint", "", "a name under which it is noted who had their turn: run again, the others get theirs")
 	f.BoolVar(&e.forget, "forget-checkpoint", false, "begin anew under the name")
 	forceFlag(cmd, &e.force)

@@ -55,6 +55,9 @@ func writable(ctx context.Context, c *sql.Conn) error {
 	return err
 }
 
+// askSQLite runs one statement. The driver ends one with the ctx only while it
+// has no rows yet to be computed: a query goes on until its next row (go-sqlite
+// sqlite.go, rows.Next).
 func askSQLite(ctx context.Context, c *sql.Conn, query string, maxRows int) (_ *result, err error) {
 	var before, after int64
 	if err := c.QueryRowContext(ctx, "SELECT total_changes()").Scan(&before); err != nil {

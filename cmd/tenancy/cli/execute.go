@@ -74,7 +74,7 @@ func oneLine(name string, err error) string {
 	if errors.Is(err, catalog.ErrNotMigrated) {
 		return "the catalog's tables are missing or out of date; run `" + name + " migrate`"
 	}
-	text := strings.TrimPrefix(err.Error(), "tenancy: ")
+	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "tenancy: "), ": tenancy: ", ": ")
 	if before, suggested, ok := strings.Cut(text, "\n\nDid you mean this?\n"); ok { // cobra's
 		return before + "; did you mean " + strings.Join(strings.Fields(suggested), " or ") + "?"
 	}

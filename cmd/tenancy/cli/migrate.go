@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,11 +71,11 @@ func (b builder) retry() *cobra.Command {
 
 func (b builder) halt() *cobra.Command {
 	return &cobra.Command{
-		Use: "halt [REASON]", Short: "end the migration runs of all processes", Args: someArgs(0, 1),
+		Use: "halt [REASON...]", Short: "end the migration runs of all processes",
 		Long: "Ends the migration runs that are going on, in all processes: tenants that are in\n" +
 			"work are finished, and no other gets its turn. Go on by retry.",
 		RunE: b.do(func(r *run, args []string) error {
-			n, err := r.cat.HaltMigrations(r.ctx, append(args, "")[0])
+			n, err := r.cat.HaltMigrations(r.ctx, strings.Join(args, " "))
 			if err != nil {
 				return r.cause(err)
 			}

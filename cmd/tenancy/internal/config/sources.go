@@ -98,7 +98,11 @@ func (s settings) serverKey(variable string) string {
 }
 
 func (s settings) readFlags(flags *pflag.FlagSet) (err error) {
-	flags.Visit(func(f *pflag.Flag) {
+	// Not Visit: a flag that all commands have was set in a command's own set.
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Changed {
+			return
+		}
 		key := f.Name
 		if other, ok := flagKeys[key]; ok {
 			key = other
