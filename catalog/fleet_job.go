@@ -74,7 +74,10 @@ func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, err
 	l.Identity = tenancy.Identity{UID: j.t.UID, Generation: j.t.Generation}
 	l.Wait, l.Steal = c.cfg.Wait, j.steal
 	if locker, ok := server.(DatabaseLocker); ok && j.t.State != Suspended {
-		return locker.LockDatabase(ctx, j.t.Database, l)
+		ex, err := locker.LockDatabase(ctx, j.t.Database, l)
+		if !errors.Is(err, migrate.ErrFenced) {
+			return ex, err
+		}
 	}
 	s, err := c.session(ctx, server, j.t.Database, j.steal)
 	if errors.Is(err, ErrBusy) {
