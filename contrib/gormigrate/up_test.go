@@ -192,7 +192,7 @@ func TestADatabaseThatCantBeReached(t *testing.T) {
 func TestManyDatabasesAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, e engine) {
 		m := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()})
-		dbs := make([]*sql.DB, 8)
+		dbs := make([]*sql.DB, 5)
 		for i := range dbs {
 			dbs[i] = e.open(t)
 		}
