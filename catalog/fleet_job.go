@@ -98,6 +98,11 @@ func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if owner == (Meta{}) {
+		if there, err := s.Exists(ctx); err != nil || !there {
+			return nil, errors.Join(errors.New("its database is not there"), err)
+		}
+	}
 	if owner.UID != j.t.UID {
 		return nil, fmt.Errorf("%w: it says %s", tenancy.ErrWrongDatabase, owner.Identity)
 	}
