@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/migrate"
@@ -27,6 +28,7 @@ type job struct {
 	t     Tenant
 	owner string // of the lease
 	steal bool   // the lease was taken from somebody who is silent
+	since time.Duration
 }
 
 // Tenant implements migrate.Job.
@@ -52,8 +54,12 @@ func (j *job) Hold(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// Held implements migrate.Job.
+// Held implements migrate.Job. A lease that was just taken need not be asked
+// for.
 func (j *job) Held(ctx context.Context) error {
+	if monotonic()-j.since < j.b.c.cfg.Lease/4 {
+		return nil
+	}
 	s := j.b.c.store
 	var one int
 	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT 1 FROM "+tenantsTable+" WHERE uid = ? AND lease_owner = ?"), j.t.UID, j.owner).Scan(&one)
@@ -112,6 +118,11 @@ func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
 // End implements migrate.Job.
 func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) {
 	b := j.b
+	done, err := takePlace(ctx, b.places)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	const longest = 4000 // bytes of an error
 	o.Error = strings.ToValidUTF8(strings.ReplaceAll(o.Error[:min(longest, len(o.Error))], "\x00", ""), "")
 	o.Tenant = "" // it can be renamed
