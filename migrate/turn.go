@@ -112,30 +112,31 @@ func (r *run) bring(ctx context.Context, c *crew, job Job, res *Result) (changed
 		if err != nil {
 			return false, err
 		}
-		res.From, res.To = version, version
-	}
-	if res.From > r.target {
-		return false, nil
+		if res.From, res.To = version, version; version >= r.target {
+			return false, nil
+		}
 	}
 	res.Applied, err = r.m.Up(ctx, ex.DB, r.target)
 	if err == nil && len(res.Applied) > 0 {
 		res.To = r.target
 		return true, nil
 	}
-	// What failed may have changed something too, without a transaction. And
-	// where there was nothing to do, the book is wrong: somebody died before he
-	// could write, or a newer program was here.
+	// Where there was nothing to do the book is wrong: somebody died before he
+	// could write, or a newer program was here. What failed may have changed
+	// something too, without a transaction.
 	now, currentErr := r.m.Current(ctx, ex.DB)
-	switch {
-	case currentErr == nil:
+	if currentErr == nil {
 		res.To = now
-	case err == nil:
-		return true, currentErr
-	case len(res.Applied) > 0:
-		res.To = res.Applied[len(res.Applied)-1].Version
 	}
-	if res.To > r.target {
-		return true, nil // which an Up may say in its own way
+	switch {
+	case currentErr == nil && now > r.target:
+		return false, nil // which an Up may say in its own way
+	case err != nil:
+		return true, err
+	case currentErr != nil:
+		return false, currentErr
+	case now < r.target:
+		return false, fmt.Errorf("the Migrator's Up(%d) has nothing to do, and Current is %d: mend the Migrator", r.target, now)
 	}
-	return true, err
+	return false, nil
 }
