@@ -141,9 +141,9 @@ func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.
 	doing := fmt.Sprintf("opening %q for migrations", at.cfg.Database)
 	token := sessionName + rand.Text()[:12]
 	c := &lockConnector{
-		connector: newConnector(lockConfig(at.cfg, token, l), at.loc, at.before),
-		lock:      l,
-		token:     token,
+		to:    newConnector(lockConfig(at.cfg, token, l), at.loc, at.before),
+		lock:  l,
+		token: token,
 	}
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(dbConns)
