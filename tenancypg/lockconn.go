@@ -81,7 +81,7 @@ func (c *lockConnector) first(ctx context.Context, pc *pgconn.PgConn) error {
 func (c *lockConnector) second(ctx context.Context, pc *pgconn.PgConn, holder uint32) error {
 	results, err := pc.Exec(ctx, fmt.Sprintf(
 		"SELECT CASE WHEN pg_backend_pid() = %d AND pg_try_advisory_lock_shared(%d) THEN %s END; SELECT count(*) FROM (%s) h WHERE pid = %d",
-		pc.PID(), besideKey, done(stateOpen, endless(pc)), holders(migrationKey), holder)).ReadAll()
+		pc.PID(), besideKey, done(stateOpen, append(endless(pc), setting{"application_name", c.token})), holders(migrationKey), holder)).ReadAll()
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ var _ interface {
 
 // take takes the lock, for which it waits.
 func (c *lockConnector) take(ctx context.Context, pc *pgconn.PgConn) error {
-	steal, waiting := c.lock.Steal, false
+	steal := c.lock.Steal && !c.lock.ReadOnly
 	var deadline time.Time
 	if c.lock.Wait > 0 {
 		deadline = time.Now().Add(c.lock.Wait)
@@ -133,25 +133,27 @@ func (c *lockConnector) take(ctx context.Context, pc *pgconn.PgConn) error {
 	// CREATE INDEX CONCURRENTLY of the holder waits for all that have one: a
 	// deadlock.
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
-		state, err := c.try(ctx, pc, waiting)
-		switch {
-		case err != nil:
+		state, err := c.try(ctx, pc)
+		if err != nil {
 			return err
-		case state == stateOpen:
-			return nil
-		case state == stateBeside:
-			// They have no right to be here without the lock's holder, and
-			// one that hangs would for ever be in the way.
-			return endAll(ctx, pc, holders(besideKey))
 		}
-		waiting = true
+		// Who is here without the lock's holder has no right to be, and one
+		// that hangs would for ever be in the way.
+		who := holders(besideKey)
 		if steal {
-			// Once only: the next holder has a right to it.
-			steal = false
-			if err := endAll(ctx, pc, holders(migrationKey)+" UNION "+holders(besideKey)+" UNION "+ownSessions); err != nil {
+			who += " UNION " + holders(migrationKey) + " UNION " + ownSessions
+		}
+		if state == stateBeside || steal {
+			if err := endAll(ctx, pc, who); err != nil {
 				return err
 			}
-			pause = lockPauseMin / 2
+		}
+		switch {
+		case state != stateHeld:
+			return nil
+		case steal:
+			// Once only: the next holder has a right to it.
+			steal, pause = false, lockPauseMin/2
 			continue
 		}
 		if !deadline.IsZero() {

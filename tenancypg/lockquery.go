@@ -22,8 +22,9 @@ var (
 	besideKey = lockKey("\x00migrate beside")
 )
 
-// waitingName is the application_name of who waits for the lock. It is not a
-// session's: whoever steals the lock does not mean those who wait for it.
+// waitingName is the application_name of a connection that does not have the
+// lock yet. It is not a session's: whoever steals the lock does not mean those
+// who wait for it.
 const waitingName = "tenancy waiting"
 
 // What try found, and what it did not get.
@@ -39,8 +40,8 @@ const (
 // try asks all that there is to know of a connection, and takes the lock if
 // nothing speaks against it, in one round trip. A lock or a setting that was
 // made before it is known that there is no pooler would stay with the pooler's
-// connection. waiting says that try has found the lock held before.
-func (c *lockConnector) try(ctx context.Context, pc *pgconn.PgConn, waiting bool) (state string, err error) {
+// connection.
+func (c *lockConnector) try(ctx context.Context, pc *pgconn.PgConn) (state string, err error) {
 	var columns, from, stranger string
 	want := c.lock.Identity
 	if want != (tenancy.Identity{}) {
@@ -51,19 +52,13 @@ func (c *lockConnector) try(ctx context.Context, pc *pgconn.PgConn, waiting bool
 	}
 	// CASE evaluates no more than it needs, in this order, as all of it is
 	// volatile (the manual, section 4.2.14).
-	set := endless(pc)
+	set := append(endless(pc), setting{"application_name", c.token})
 	look := fmt.Sprintf("CASE WHEN pg_backend_pid() <> %d THEN '%s' ", pc.PID(), statePooler)
 	if c.lock.ReadOnly {
 		look += stranger + "ELSE " + done(stateOpen, append(set, setting{"default_transaction_read_only", "on"}))
 	} else {
-		var wait []setting
-		if waiting {
-			set = append(set, setting{"application_name", c.token})
-		} else {
-			wait = []setting{{"application_name", waitingName}}
-		}
 		look += "WHEN pg_is_in_recovery() THEN '" + stateStandby + "' " + stranger +
-			fmt.Sprintf("WHEN NOT pg_try_advisory_lock(%d) THEN %s ", migrationKey, done(stateHeld, wait)) +
+			fmt.Sprintf("WHEN NOT pg_try_advisory_lock(%d) THEN %s ", migrationKey, done(stateHeld, nil)) +
 			fmt.Sprintf("WHEN NOT pg_try_advisory_lock(%d) THEN %s ", besideKey, done(stateBeside, set)) +
 			fmt.Sprintf("WHEN pg_advisory_unlock(%d) THEN %s", besideKey, done(stateOpen, set))
 	}
