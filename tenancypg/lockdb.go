@@ -139,11 +139,10 @@ func ourConn(dc any) *conn {
 
 func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.Exclusive, error) {
 	doing := fmt.Sprintf("opening %q for migrations", at.cfg.Database)
-	token := sessionName + rand.Text()[:12]
 	c := &lockConnector{
-		connector: newConnector(lockConfig(at.cfg, token, l), at.loc, at.before),
-		lock:      l,
-		token:     token,
+		to:    newConnector(lockConfig(at.cfg, l), at.loc, at.before),
+		lock:  l,
+		token: sessionName + rand.Text()[:12],
 	}
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(dbConns)
@@ -162,10 +161,10 @@ func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.
 // lockConfig is base with the settings that migrations need. They are in the
 // startup packet, which costs nothing and takes precedence over what the role,
 // the database and the DSN's options set.
-func lockConfig(base *pgx.ConnConfig, token string, l migrate.Lock) *pgx.ConnConfig {
+func lockConfig(base *pgx.ConnConfig, l migrate.Lock) *pgx.ConnConfig {
 	cfg := base.Copy()
 	settings := map[string]string{
-		"application_name":                    token,
+		"application_name":                    waitingName,
 		"lock_timeout":                        milliseconds(l.LockTimeout),
 		"statement_timeout":                   milliseconds(l.StatementTimeout),
 		"idle_in_transaction_session_timeout": milliseconds(idleInTransaction),

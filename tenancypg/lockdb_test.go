@@ -208,8 +208,19 @@ func TestLockReadOnly(t *testing.T) {
 func TestLockErrors(t *testing.T) {
 	p := newPlace(t, apart)
 	name := p.database()
+	x, err := Engine{}.LockDatabase(p.ctx(), tenancy.Database{DSN: p.pg.DSN(name)}, migrate.Lock{})
+	p.ok(err)
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{Steal: true})
+	p.fails(err, "those of a superuser only a superuser can end")
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{Wait: time.Millisecond})
+	p.is(err, migrate.ErrLocked)
+	r, err := p.s.LockDatabase(p.ctx(), name, migrate.Lock{Steal: true, ReadOnly: true}) // steals nothing
+	p.ok(err)
+	p.ok(r.Close())
+	p.ok(x.Close())
+
 	p.exec("ALTER DATABASE " + quote(name) + " ALLOW_CONNECTIONS false")
-	_, err := p.s.LockDatabase(p.ctx(), name, migrate.Lock{})
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{})
 	p.is(err, migrate.ErrFenced)
 	if f := p.s.Classify(err); f != tenancy.FaultTenant {
 		t.Errorf("it is classified as %v", f)

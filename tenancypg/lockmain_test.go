@@ -73,8 +73,8 @@ func TestLockThroughAPooler(t *testing.T) {
 	pg := pgtest.Shared(t)
 	const ignore = "extra_float_digits,lock_timeout,statement_timeout,idle_in_transaction_session_timeout,default_transaction_read_only,synchronous_commit"
 	p := &place{t: t, pg: pg, root: pg.Admin(t)}
-	for _, mode := range []string{"session", "transaction"} {
-		for _, ignored := range []bool{false, true} {
+	for mode, both := range map[string][]bool{"session": {true}, "transaction": {false, true}} {
+		for _, ignored := range both {
 			name := pg.CreateDatabase(t)
 			opts := []pgtest.BouncerOption{pgtest.PoolMode(mode)}
 			if ignored {
