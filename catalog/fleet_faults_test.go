@@ -305,3 +305,22 @@ func TestCheckpoint(t *testing.T) {
 		require.Equal(t, []string{"a", "b", "c"}, turns)
 	})
 }
+
+// TestFleetRetiresPools: connections that remember plans of the old schema are
+// given up, in processes that only heard of it.
+func TestFleetRetiresPools(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "postgres")
+	app := p.start(t, withSteps(steps{target: 1, before: makesNotes}))
+	app.create(t, "a")
+	read := func() error {
+		return app.in("a").Transaction(func(tx *gormDB) error { return tx.Exec("SELECT * FROM notes").Error })
+	}
+	require.NoError(t, read())
+	require.NoError(t, read(), "its plan is remembered")
+	other := p.start(t, withSteps(steps{target: 2, before: addsColor(failing())}))
+	_, err := other.catalog.MigrateTenants(t.Context(), migrate.Options{})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return app.plugin.Stats().Evicted[tenancy.CauseChanged] > 0 }, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, read())
+}
