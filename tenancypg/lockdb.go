@@ -27,7 +27,9 @@ const idleInTransaction = time.Minute
 
 // LockDatabase implements [migrate.Locker]. It makes one connection, which has
 // the lock and runs the migrations as well, and asks one query of it. The lock
-// is an advisory lock in the database itself.
+// is an advisory lock in the database itself. Close ends the connection, and the
+// server gives the lock back when it has noticed that: some milliseconds later,
+// for which whoever comes next waits.
 //
 // d must lead to the server itself, and its role must own what migrations
 // change. On the pool's connections lock_timeout and statement_timeout are l's,
