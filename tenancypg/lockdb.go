@@ -94,9 +94,9 @@ func (e Engine) LockMain(ctx context.Context, db *sql.DB, l migrate.Lock) (*migr
 }
 
 // LockDatabase is [Engine.LockDatabase] with the administrator's credentials,
-// for the database of that name. It does not exclude a Session, which ends it:
-// what calls it must see to it that nobody creates, fences or drops the
-// database meanwhile.
+// for the database of that name. It does not exclude a Session, except that one
+// which steals ends it: what calls it must see to it that nobody creates, fences
+// or drops the database meanwhile.
 func (s *Server) LockDatabase(ctx context.Context, name string, l migrate.Lock) (*migrate.Exclusive, error) {
 	if s.adm == nil {
 		return nil, errNoAdmin
@@ -144,7 +144,7 @@ func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.
 	c := &lockConnector{
 		to:    newConnector(lockConfig(at.cfg, l), at.loc, at.before),
 		lock:  l,
-		token: sessionName + rand.Text()[:12],
+		token: migrationName + rand.Text()[:12],
 	}
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(dbConns)

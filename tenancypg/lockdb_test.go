@@ -63,7 +63,7 @@ func TestLockExcludes(t *testing.T) {
 	p.is(err, migrate.ErrLocked)
 	var pid string
 	p.ok(x.DB.QueryRow("SELECT pg_backend_pid()").Scan(&pid))
-	p.fails(err, "pid "+pid+`, application_name "`+sessionName)
+	p.fails(err, "pid "+pid+`, application_name "`+migrationName)
 	p.fails(err, "from 127.0.0.1")
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("waited %v", took)
@@ -200,8 +200,8 @@ func TestLockReadOnly(t *testing.T) {
 		}
 		p.ok(r.Close())
 	}
-	if n := p.named(name, sessionName); n != 1 {
-		p.eventually("the readers' connections end", func() bool { return p.named(name, sessionName) == 1 })
+	if n := p.named(name, migrationName); n != 1 {
+		p.eventually("the readers' connections end", func() bool { return p.named(name, migrationName) == 1 })
 	}
 }
 

@@ -128,11 +128,12 @@ func holders(key int64) string {
 		uint64(key)>>32, uint64(key)&0xffffffff)
 }
 
-// ownSessions is a query for the connections of this role that sessions have
-// made in this database.
+// ownSessions is a query for the connections of this role that sessions, and
+// migrations, have made in this database.
 const ownSessions = `
 		SELECT pid FROM pg_stat_activity
-		WHERE datname = current_database() AND usename = session_user AND starts_with(application_name, '` + sessionName + `')`
+		WHERE datname = current_database() AND usename = session_user
+			AND (starts_with(application_name, '` + sessionName + `') OR starts_with(application_name, '` + migrationName + `'))`
 
 // endAll terminates the backends that the query who lists, and returns when
 // they are gone.

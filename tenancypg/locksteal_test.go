@@ -223,11 +223,17 @@ func TestLockStealEndsSessions(t *testing.T) {
 		t.Error("the session's connection is there")
 	}
 
-	// And a session ends a migration.
+	// A session, for a dump say, leaves a migration alone, and one that steals
+	// ends it.
 	x := p.locked(name, migrate.Lock{Wait: 10 * time.Second, Steal: true})
 	p.ok(old.Close())
-	p.session(name)
+	dumping := p.session(name)
+	p.run(x.DB, "SELECT 1")
+	p.ok(dumping.Close())
+	thief, err := p.s.Session(p.ctx(), name, true)
+	p.ok(err)
 	p.lostPool(x.DB)
+	p.ok(thief.Close())
 }
 
 // Many take the lock, some by stealing it, and count up in two statements: no
