@@ -324,3 +324,27 @@ func TestFleetRetiresPools(t *testing.T) {
 	require.Eventually(t, func() bool { return app.plugin.Stats().Evicted[tenancy.CauseChanged] > 0 }, 10*time.Second, 5*time.Millisecond)
 	require.NoError(t, read())
 }
+
+// TestFleetDumpMeanwhile: what looks at a tenant that is being migrated leaves
+// the migration alone.
+func TestFleetDumpMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "postgres")
+	other := p.start(t, withSteps(steps{target: 1}))
+	other.create(t, "a")
+	var dumped bytes.Buffer
+	pr := p.start(t, withSteps(steps{target: 2, before: func(ctx context.Context, _ *sql.Tx, _ int64) error {
+		if _, err := other.catalog.Audit(ctx); err != nil {
+			return err
+		}
+		if _, err := other.catalog.Verify(ctx, catalog.Filter{}, migrate.VerifyOptions{}); err != nil {
+			return err
+		}
+		return other.catalog.Dump(ctx, "a", &dumped)
+	}}))
+	report, err := pr.catalog.MigrateTenants(t.Context(), migrate.Options{})
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Tenants[0].Attempts)
+	require.NotZero(t, dumped.Len())
+	pr.allAt(t, 2)
+}
