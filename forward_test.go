@@ -2,6 +2,7 @@ package tenancy_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"runtime"
 	"sync/atomic"
@@ -195,8 +196,44 @@ func TestSchemaNewsWhileMigrating(t *testing.T) {
 		for _, c := range callers {
 			require.NoError(t, <-c)
 		}
-		require.EqualValues(t, 1, calls.Load())
-		synctest.Wait()
+		synctest.Wait() // the last news may have retired the pool after its first use
+		require.NoError(t, b.use(t.Context(), "a"))
 		require.Equal(t, 1, b.plugin.Stats().Pools)
+		require.EqualValues(t, 1, calls.Load())
 	})
+}
+
+// A Current that hangs is said to be what is waited for, and a migration where
+// it is asked after that.
+func TestSchemaCurrentHangs(t *testing.T) {
+	for _, hangs := range []int32{1, 2} {
+		var asked atomic.Int32
+		inVersions(t, nil, func(_ *bubble, c *tenancy.Config) {
+			c.Pools.AcquireTimeout = 3 * time.Second
+			c.Schema = tenancy.SchemaRange{
+				Min:     5,
+				Migrate: func(context.Context, string) error { return nil },
+				Current: func(ctx context.Context, _ *sql.DB) (int64, error) {
+					if asked.Add(1) == hangs {
+						<-ctx.Done()
+						return 0, ctx.Err()
+					}
+					return 4, nil
+				},
+			}
+		}, func(t *testing.T, b *bubble) {
+			began := time.Now()
+			err := b.use(t.Context(), "a")
+			require.ErrorIs(t, err, tenancy.ErrUnavailable)
+			if hangs == 1 {
+				require.ErrorContains(t, err, "the version of its schema")
+				require.Equal(t, 10*time.Second, time.Since(began))
+				return
+			}
+			require.ErrorContains(t, err, "is being migrated")
+			require.Equal(t, 3*time.Second, time.Since(began))
+			time.Sleep(10 * time.Second)
+			require.ErrorContains(t, b.use(t.Context(), "a"), "has not changed that")
+		})
+	}
 }

@@ -224,41 +224,47 @@ func ExampleBackupDir() {
 	// anvils
 }
 
-// A release brings a new column. New tenants get it by the catalog; those that
-// are there are migrated with the administrator's rights, one after the other.
-func ExampleCatalog_List() {
+// The tenants that are there are brought forward when the application is.
+func ExampleCatalog_MigrateTenants() {
 	shop := newShop()
 	defer shop.close()
-	servers := map[string]catalog.Server{"local": shop.server}
-	cat := shop.use(catalog.Config{Servers: servers, Migrator: invoices})
 	ctx := context.Background()
-	_, err := cat.Create(ctx, "acme", catalog.CreateOptions{})
-	must(err)
-
-	release := migrate.Func(2, func(ctx context.Context, db *sql.DB) error {
-		_, err := db.ExecContext(ctx, "ALTER TABLE invoices ADD COLUMN paid boolean")
-		return err
-	})
-	target, _ := release.Target()
-	bring := func(t catalog.Tenant) (err error) {
-		session, err := servers[t.Server].Session(ctx, t.Database, false)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, session.Close()) }()
-		db, err := session.DB(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = release.Up(ctx, db, target)
-		return errors.Join(err, db.Close())
-	}
-	for t, err := range cat.List(ctx, catalog.Filter{States: []catalog.State{catalog.Active, catalog.Suspended}}) {
+	old := shop.use(catalog.Config{Migrator: invoices})
+	for _, id := range []string{"acme", "bravo", "own"} {
+		_, err := old.Create(ctx, id, catalog.CreateOptions{})
 		must(err)
-		must(bring(t))
-		fmt.Println(t.ID, "has version", target)
+	}
+
+	// The next version of the application.
+	cat, err := catalog.New(shop.db, catalog.Config{
+		Servers: map[string]catalog.Server{"local": shop.server},
+		Migrator: migrate.Func(2, func(ctx context.Context, db *sql.DB) error {
+			_, err := db.ExecContext(ctx, "ALTER TABLE invoices ADD COLUMN paid boolean")
+			return err
+		}),
+	})
+	must(err)
+	report, err := cat.MigrateTenants(ctx, migrate.Options{
+		Canaries: []string{"own"},
+		OnEvent: func(e migrate.Event) {
+			if e.Kind == migrate.EventCanaries {
+				fmt.Println("the canary is well")
+			}
+		},
+	})
+	must(err)
+	for _, t := range report.Tenants {
+		fmt.Println(t.Tenant, t.Status, "from", t.From, "to", t.To)
 	}
 	must(shop.db.WithContext(tenant.Ctx(ctx, "acme")).Exec("UPDATE invoices SET paid = true").Error)
+
+	report, err = cat.MigrateTenants(ctx, migrate.Options{})
+	must(err)
+	fmt.Println(report.Status, "up to date:", report.UpToDate)
 	// Output:
-	// acme has version 2
+	// the canary is well
+	// acme done from 1 to 2
+	// bravo done from 1 to 2
+	// own done from 1 to 2
+	// done up to date: 3
 }

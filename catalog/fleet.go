@@ -120,7 +120,7 @@ func (s fleetSource) Begin(ctx context.Context, want migrate.Want) (migrate.Ledg
 			return nil, nil, err
 		}
 	}
-	b := &book{c: c, want: want, member: newOwner()}
+	b := &book{c: c, want: want, member: newOwner(), places: make(chan struct{}, 2)}
 	report, err := b.look(ctx)
 	if err != nil {
 		return nil, nil, c.mainError("migrate", err)
@@ -154,6 +154,10 @@ type book struct {
 	canaries []string
 	halted   string
 	began    time.Time
+	// places bounds what the run asks of the main database at a time to what
+	// database/sql keeps open when nobody has said otherwise
+	// (database/sql.defaultMaxIdleConns): more would connect anew each time.
+	places chan struct{}
 	// pending are the tenants that can be given out, and attention those that
 	// need it, when the run was begun.
 	pending, attention int

@@ -115,7 +115,12 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 	if _, ok := b.c.cfg.Servers[server]; !ok {
 		return migrate.Claim{}, b.Skip(ctx, server, ErrUnknownServer.Error()+": Config.Servers has no "+server)
 	}
-	owner := newOwner()
+	done, err := takePlace(ctx, b.places)
+	if err != nil {
+		return migrate.Claim{}, err
+	}
+	defer done()
+	owner, began := newOwner(), monotonic()
 	stage, stageArgs := b.stage(canaries)
 	args := []any{owner, taken, b.c.cfg.Lease.Milliseconds(), b.run, b.run, b.run, server}
 	args = append(append(args, b.behindArgs()...), b.want.Fingerprint, b.run, b.want.Attempts)
@@ -129,7 +134,7 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 		" AND EXISTS (SELECT 1 FROM "+runsTable+" WHERE id = ? AND halted = '' AND ended_at IS NULL)"+
 		" ORDER BY version, uid LIMIT 1"+s.d.skipLocked+") RETURNING "+s.rowColumns(), args...)
 	if err == nil {
-		return migrate.Claim{Job: &job{b: b, t: row, owner: row.leaseOwner, steal: strings.HasSuffix(row.leaseOwner, taken)}}, nil
+		return migrate.Claim{Job: &job{b: b, t: row, owner: row.leaseOwner, steal: strings.HasSuffix(row.leaseOwner, taken), since: began}}, nil
 	}
 	if err != errNoRow { //nolint:errorlint // it is this very one
 		return migrate.Claim{}, b.c.mainError("migrate", err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/migrate"
@@ -27,6 +28,7 @@ type job struct {
 	t     Tenant
 	owner string // of the lease
 	steal bool   // the lease was taken from somebody who is silent
+	since time.Duration
 }
 
 // Tenant implements migrate.Job.
@@ -52,8 +54,12 @@ func (j *job) Hold(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// Held implements migrate.Job.
+// Held implements migrate.Job. A lease that was just taken need not be asked
+// for.
 func (j *job) Held(ctx context.Context) error {
+	if monotonic()-j.since < j.b.c.cfg.Lease/4 {
+		return nil
+	}
 	s := j.b.c.store
 	var one int
 	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT 1 FROM "+tenantsTable+" WHERE uid = ? AND lease_owner = ?"), j.t.UID, j.owner).Scan(&one)
@@ -74,7 +80,10 @@ func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, err
 	l.Identity = tenancy.Identity{UID: j.t.UID, Generation: j.t.Generation}
 	l.Wait, l.Steal = c.cfg.Wait, j.steal
 	if locker, ok := server.(DatabaseLocker); ok && j.t.State != Suspended {
-		return locker.LockDatabase(ctx, j.t.Database, l)
+		ex, err := locker.LockDatabase(ctx, j.t.Database, l)
+		if !errors.Is(err, migrate.ErrFenced) {
+			return ex, err
+		}
 	}
 	s, err := c.session(ctx, server, j.t.Database, j.steal)
 	if errors.Is(err, ErrBusy) {
@@ -95,6 +104,11 @@ func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if owner == (Meta{}) {
+		if there, err := s.Exists(ctx); err != nil || !there {
+			return nil, errors.Join(errors.New("its database is not there"), err)
+		}
+	}
 	if owner.UID != j.t.UID {
 		return nil, fmt.Errorf("%w: it says %s", tenancy.ErrWrongDatabase, owner.Identity)
 	}
@@ -104,6 +118,11 @@ func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
 // End implements migrate.Job.
 func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) {
 	b := j.b
+	done, err := takePlace(ctx, b.places)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	const longest = 4000 // bytes of an error
 	o.Error = strings.ToValidUTF8(strings.ReplaceAll(o.Error[:min(longest, len(o.Error))], "\x00", ""), "")
 	o.Tenant = "" // it can be renamed

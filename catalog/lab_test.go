@@ -393,3 +393,28 @@ func sorted[K ~string, V any](m map[K]V) []K {
 	slices.Sort(keys)
 	return keys
 }
+
+type gormDB = gorm.DB
+
+// withSchema opens a second db as an application with a range of schema
+// versions does.
+func (pr *process) withSchema(t *testing.T, r tenancy.SchemaRange) (in func(id string) *gorm.DB) {
+	t.Helper()
+	dialector, engine := gorm.Dialector(sqlite.Open(pr.Main)), tenancy.Engine(tenancysqlite.Engine{})
+	if pr.Engine == "postgres" {
+		dialector, engine = postgresParts(pr.place)
+	}
+	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
+	require.NoError(t, err)
+	main, err := db.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, main.Close()) })
+	plugin := tenancy.New(tenancy.Config{Resolver: pr.catalog, Engine: engine, Schema: r})
+	require.NoError(t, db.Use(plugin))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		require.NoError(t, plugin.Close(ctx))
+	})
+	return func(id string) *gorm.DB { return db.WithContext(tenant.Ctx(context.Background(), id)) }
+}

@@ -47,6 +47,7 @@ func (c *Catalog) Resolve(ctx context.Context, id string) (tenancy.Database, err
 	}
 	d.Server = p.server
 	d.MaxConns = p.maxConns
+	d.Schema = p.version
 	d.Identity = tenancy.Identity{UID: p.uid, Generation: p.generation}
 	// After a migration nobody must use the plans that connections remember.
 	d.Version = fmt.Sprintf("%s/%d/%s", d.Identity, p.version, p.fingerprint)

@@ -52,14 +52,16 @@ func judge(err error, classify func(error) tenancy.Fault) fault {
 		f.version = failed.Version
 	}
 	what := classify(err)
-	f.server = what == tenancy.FaultServer && failed == nil
 	var state interface{ SQLState() string }
 	if errors.As(err, &state) {
 		f.sqlState = state.SQLState()
 	}
 	switch {
 	case errors.Is(err, ErrPooler), errors.Is(err, tenancy.ErrWrongDatabase), errors.Is(err, tenancy.ErrTenantNotFound):
-	case errors.Is(err, ErrLocked), what == tenancy.FaultServer, what == tenancy.FaultSaturation:
+	case what == tenancy.FaultServer:
+		// In a migration it may be that migration which brings the server down.
+		f.transient, f.server = true, failed == nil
+	case errors.Is(err, ErrLocked), what == tenancy.FaultSaturation:
 		f.transient = true
 	case f.sqlState != "":
 		f.transient = transient[f.sqlState] || transientClasses[f.sqlState[:min(2, len(f.sqlState))]]

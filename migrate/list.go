@@ -47,7 +47,7 @@ func (l List) Begin(ctx context.Context, want Want) (Ledger, *Report, error) {
 		}
 		seen[id] = true
 		e := &entry{book: b, canary: slices.Contains(want.Canaries, id)}
-		e.result = Result{Tenant: id, Status: StatusPending}
+		e.result = Result{Tenant: id, Status: StatusPending, From: -1, To: -1}
 		b.entries = append(b.entries, e)
 		if e.database, err = l.Resolver.Resolve(ctx, id); err != nil {
 			e.result.Status, e.result.Error = StatusFailed, err.Error()
@@ -59,7 +59,7 @@ func (l List) Begin(ctx context.Context, want Want) (Ledger, *Report, error) {
 		report, err := b.End(ctx)
 		for _, e := range b.entries {
 			if e.result.Status == StatusPending {
-				report.Tenants = append(report.Tenants, e.result)
+				report.Tenants = append(report.Tenants, e.public())
 			}
 		}
 		return nil, report, err
@@ -200,7 +200,7 @@ func (b *listBook) Results(_ context.Context, ids []string) (all []Result, err e
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.pick(func(e *entry) bool { return slices.Contains(ids, e.result.Tenant) }) {
-		all = append(all, e.result)
+		all = append(all, e.public())
 	}
 	return all, nil
 }
@@ -219,10 +219,17 @@ func (b *listBook) End(context.Context) (*Report, error) {
 		case e.result.Status == StatusDone && len(e.result.Applied) == 0:
 			report.UpToDate++
 		default:
-			report.Tenants = append(report.Tenants, e.result)
+			report.Tenants = append(report.Tenants, e.public())
 		}
 	}
 	return &report, nil
+}
+
+// public is the result without what stands for a version that is not known.
+func (e *entry) public() Result {
+	r := e.result
+	r.From, r.To = max(r.From, 0), max(r.To, 0)
+	return r
 }
 
 // Tenant implements [Job].

@@ -73,8 +73,6 @@ func (r *run) server(ctx context.Context, name string, canaries bool) {
 		}
 		c.enter()
 		turns.Go(func() {
-			defer func() { <-r.overall }()
-			defer c.leave()
 			r.turn(ctx, c, claim.Job)
 		})
 	}
@@ -104,7 +102,9 @@ func (c *crew) enter() {
 	c.busy++
 }
 
+// leave gives the places of a turn back.
 func (c *crew) leave() {
+	<-c.r.overall
 	c.mu.Lock()
 	c.busy--
 	c.mu.Unlock()

@@ -73,16 +73,16 @@ type Claim struct {
 
 // Job is one tenant's turn.
 type Job interface {
-	// Tenant returns what is known of the tenant: Tenant, Server, From and
-	// Attempts, this one counted.
+	// Tenant returns what is known of the tenant: Tenant, Server, Attempts, this
+	// one counted, and the version From, which is -1 if it is not known.
 	Tenant() Result
 	// Hold keeps the tenant until release is called. The returned ctx ends
 	// when it is lost, with the cause ErrLost.
 	Hold(ctx context.Context) (held context.Context, release func())
 	// Open opens the tenant's database, under its lock.
 	Open(ctx context.Context, l Lock) (*Exclusive, error)
-	// Held asks whether the tenant is still this one's, by the book: ErrLost if
-	// it is not.
+	// Held makes sure, once the database is open, that the tenant is still this
+	// one's by the book: ErrLost if it is not.
 	Held(ctx context.Context) error
 	// End gives the tenant back, with what became of it. For a failure it
 	// returns how many tenants of the run have failed in the same way, this

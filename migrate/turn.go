@@ -16,6 +16,13 @@ func (r *run) turn(ctx context.Context, c *crew, job Job) {
 	began := time.Now()
 	changed, err := r.bring(held, c, job, &res)
 	res.Took = time.Since(began)
+	if err == nil {
+		// Its connection is closed, so another can have its turn while this one
+		// is written down.
+		c.leave()
+	} else {
+		defer c.leave()
+	}
 	lost := errors.Is(context.Cause(held), ErrLost) || errors.Is(err, ErrLost)
 	release()
 	if changed {
@@ -100,24 +107,36 @@ func (r *run) bring(ctx context.Context, c *crew, job Job, res *Result) (changed
 	if err := job.Held(ctx); err != nil {
 		return false, err
 	}
-	before, err := r.m.Current(ctx, ex.DB)
-	if err != nil {
-		return false, err
+	if res.From < 0 { // nobody keeps a book
+		version, err := r.m.Current(ctx, ex.DB)
+		if err != nil {
+			return false, err
+		}
+		if res.From, res.To = version, version; version >= r.target {
+			return false, nil
+		}
 	}
-	if res.Attempts == 1 || before < res.From {
-		res.From = before // the book can be behind
-	}
-	res.To = before
-	if before > r.target {
-		return false, nil
-	}
-	applied, err := r.m.Up(ctx, ex.DB, r.target)
-	res.Applied = applied
-	if err == nil {
+	res.Applied, err = r.m.Up(ctx, ex.DB, r.target)
+	if err == nil && len(res.Applied) > 0 {
 		res.To = r.target
-	} else if n := len(applied); n > 0 {
-		res.To = applied[n-1].Version
+		return true, nil
 	}
-	// What failed may have changed something too, without a transaction.
-	return len(applied) > 0 || err != nil, err
+	// Where there was nothing to do the book is wrong: somebody died before he
+	// could write, or a newer program was here. What failed may have changed
+	// something too, without a transaction.
+	now, currentErr := r.m.Current(ctx, ex.DB)
+	if currentErr == nil {
+		res.To = now
+	}
+	switch {
+	case currentErr == nil && now > r.target:
+		return false, nil // which an Up may say in its own way
+	case err != nil:
+		return true, err
+	case currentErr != nil:
+		return false, currentErr
+	case now < r.target:
+		return false, fmt.Errorf("the Migrator's Up(%d) has nothing to do, and Current is %d: mend the Migrator", r.target, now)
+	}
+	return false, nil
 }

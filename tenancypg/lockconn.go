@@ -18,7 +18,7 @@ import (
 // others: database/sql replaces a connection that broke without a word, and
 // would go on without the lock.
 type lockConnector struct {
-	*connector
+	to    *connector
 	lock  migrate.Lock
 	token string // application_name of its connections
 
@@ -40,16 +40,14 @@ func (c *lockConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if lost {
 		return nil, fmt.Errorf("tenancypg: %w: begin anew", errSessionLost)
 	}
-	dc, err := c.connector.Connect(ctx)
+	dc, err := c.to.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	lc := &lockConn{conn: dc.(*conn), c: c, holder: pid == 0 && !c.lock.ReadOnly}
-	pc := lc.Conn().PgConn()
-	switch {
-	case pid == 0:
+	if pc := lc.Conn().PgConn(); pid == 0 {
 		err = c.first(ctx, pc)
-	default:
+	} else {
 		err = c.second(ctx, pc, pid)
 	}
 	if err != nil {
@@ -58,6 +56,9 @@ func (c *lockConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	return lc, nil
 }
+
+// Driver implements [driver.Connector].
+func (c *lockConnector) Driver() driver.Driver { return c.to.Driver() }
 
 func (c *lockConnector) state() (pid uint32, lost bool) {
 	c.mu.Lock()
@@ -78,14 +79,13 @@ func (c *lockConnector) first(ctx context.Context, pc *pgconn.PgConn) error {
 // second makes sure that the lock is still held, after it has shown to whom
 // takes the lock next that it is here: the one or the other sees the other.
 func (c *lockConnector) second(ctx context.Context, pc *pgconn.PgConn, holder uint32) error {
-	self := fmt.Sprintf("pg_backend_pid() = %d", pc.PID())
 	results, err := pc.Exec(ctx, fmt.Sprintf(
-		"SELECT CASE WHEN %s THEN pg_try_advisory_lock_shared(%d) END, %s; SELECT count(*) FROM (%s) h WHERE pid = %d",
-		self, besideKey, endless(self), holders(migrationKey), holder)).ReadAll()
+		"SELECT CASE WHEN pg_backend_pid() = %d AND pg_try_advisory_lock_shared(%d) THEN %s END; SELECT count(*) FROM (%s) h WHERE pid = %d",
+		pc.PID(), besideKey, done(stateOpen, append(endless(pc), setting{"application_name", c.token})), holders(migrationKey), holder)).ReadAll()
 	if err != nil {
 		return err
 	}
-	if string(results[0].Rows[0][0]) != "t" || string(results[1].Rows[0][0]) == "0" {
+	if string(results[0].Rows[0][0]) != stateOpen || string(results[1].Rows[0][0]) == "0" {
 		c.lose()
 		return fmt.Errorf("tenancypg: %w: begin anew", errSessionLost)
 	}
@@ -98,8 +98,8 @@ func (c *lockConnector) lose() {
 	c.lost = true
 }
 
-// Close implements [driver.Conn]. database/sql closes what broke, and what it
-// was left in the middle of a transaction.
+// Close implements [driver.Conn]. database/sql closes what broke, and what was
+// left in the middle of a transaction.
 func (lc *lockConn) Close() error {
 	if lc.holder {
 		lc.c.lose()
@@ -108,12 +108,13 @@ func (lc *lockConn) Close() error {
 }
 
 // ResetSession implements [driver.SessionResetter]: without the lock, the
-// connection beside it is not used again.
+// connection beside it is not used again. There is no ping, in which a server
+// that is slow for a second would cost the lock.
 func (lc *lockConn) ResetSession(ctx context.Context) error {
 	if _, lost := lc.c.state(); lost {
 		return driver.ErrBadConn
 	}
-	return lc.conn.ResetSession(ctx)
+	return lc.stdConn.ResetSession(ctx)
 }
 
 var _ interface {
@@ -123,7 +124,7 @@ var _ interface {
 
 // take takes the lock, for which it waits.
 func (c *lockConnector) take(ctx context.Context, pc *pgconn.PgConn) error {
-	steal := c.lock.Steal
+	steal := c.lock.Steal && !c.lock.ReadOnly
 	var deadline time.Time
 	if c.lock.Wait > 0 {
 		deadline = time.Now().Add(c.lock.Wait)
@@ -133,22 +134,26 @@ func (c *lockConnector) take(ctx context.Context, pc *pgconn.PgConn) error {
 	// deadlock.
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
 		state, err := c.try(ctx, pc)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case state == stateOpen:
-			return nil
-		case state == stateBeside:
-			// They have no right to be here without the lock's holder, and
-			// one that hangs would for ever be in the way.
-			return endAll(ctx, pc, holders(besideKey))
-		case steal:
-			// Once only: the next holder has a right to it.
-			steal = false
-			if err := endAll(ctx, pc, holders(migrationKey)+" UNION "+holders(besideKey)+" UNION "+ownSessions); err != nil {
+		}
+		// Who is here without the lock's holder has no right to be, and one
+		// that hangs would for ever be in the way.
+		who := holders(besideKey)
+		if steal {
+			who += " UNION " + holders(migrationKey) + " UNION " + ownSessions
+		}
+		if state == stateBeside || steal {
+			if err := endAll(ctx, pc, who); err != nil {
 				return err
 			}
-			pause = lockPauseMin / 2
+		}
+		switch {
+		case state != stateHeld:
+			return nil
+		case steal:
+			// Once only: the next holder has a right to it.
+			steal, pause = false, lockPauseMin/2
 			continue
 		}
 		if !deadline.IsZero() {

@@ -27,7 +27,9 @@ const idleInTransaction = time.Minute
 
 // LockDatabase implements [migrate.Locker]. It makes one connection, which has
 // the lock and runs the migrations as well, and asks one query of it. The lock
-// is an advisory lock in the database itself.
+// is an advisory lock in the database itself. Close ends the connection, and the
+// server gives the lock back when it has noticed that: some milliseconds later,
+// for which whoever comes next waits.
 //
 // d must lead to the server itself, and its role must own what migrations
 // change. On the pool's connections lock_timeout and statement_timeout are l's,
@@ -92,9 +94,9 @@ func (e Engine) LockMain(ctx context.Context, db *sql.DB, l migrate.Lock) (*migr
 }
 
 // LockDatabase is [Engine.LockDatabase] with the administrator's credentials,
-// for the database of that name. It does not exclude a Session, which ends it:
-// what calls it must see to it that nobody creates, fences or drops the
-// database meanwhile.
+// for the database of that name. It does not exclude a Session, except that one
+// which steals ends it: what calls it must see to it that nobody creates, fences
+// or drops the database meanwhile.
 func (s *Server) LockDatabase(ctx context.Context, name string, l migrate.Lock) (*migrate.Exclusive, error) {
 	if s.adm == nil {
 		return nil, errNoAdmin
@@ -139,11 +141,10 @@ func ourConn(dc any) *conn {
 
 func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.Exclusive, error) {
 	doing := fmt.Sprintf("opening %q for migrations", at.cfg.Database)
-	token := sessionName + rand.Text()[:12]
 	c := &lockConnector{
-		connector: newConnector(lockConfig(at.cfg, token, l), at.loc, at.before),
-		lock:      l,
-		token:     token,
+		to:    newConnector(lockConfig(at.cfg, l), at.loc, at.before),
+		lock:  l,
+		token: migrationName + rand.Text()[:12],
 	}
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(dbConns)
@@ -162,10 +163,10 @@ func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.
 // lockConfig is base with the settings that migrations need. They are in the
 // startup packet, which costs nothing and takes precedence over what the role,
 // the database and the DSN's options set.
-func lockConfig(base *pgx.ConnConfig, token string, l migrate.Lock) *pgx.ConnConfig {
+func lockConfig(base *pgx.ConnConfig, l migrate.Lock) *pgx.ConnConfig {
 	cfg := base.Copy()
 	settings := map[string]string{
-		"application_name":                    token,
+		"application_name":                    waitingName,
 		"lock_timeout":                        milliseconds(l.LockTimeout),
 		"statement_timeout":                   milliseconds(l.StatementTimeout),
 		"idle_in_transaction_session_timeout": milliseconds(idleInTransaction),

@@ -63,7 +63,7 @@ func TestLockExcludes(t *testing.T) {
 	p.is(err, migrate.ErrLocked)
 	var pid string
 	p.ok(x.DB.QueryRow("SELECT pg_backend_pid()").Scan(&pid))
-	p.fails(err, "pid "+pid+`, application_name "`+sessionName)
+	p.fails(err, "pid "+pid+`, application_name "`+migrationName)
 	p.fails(err, "from 127.0.0.1")
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("waited %v", took)
@@ -200,16 +200,27 @@ func TestLockReadOnly(t *testing.T) {
 		}
 		p.ok(r.Close())
 	}
-	if n := p.named(name, sessionName); n != 1 {
-		p.eventually("the readers' connections end", func() bool { return p.named(name, sessionName) == 1 })
+	if n := p.named(name, migrationName); n != 1 {
+		p.eventually("the readers' connections end", func() bool { return p.named(name, migrationName) == 1 })
 	}
 }
 
 func TestLockErrors(t *testing.T) {
 	p := newPlace(t, apart)
 	name := p.database()
+	x, err := Engine{}.LockDatabase(p.ctx(), tenancy.Database{DSN: p.pg.DSN(name)}, migrate.Lock{})
+	p.ok(err)
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{Steal: true})
+	p.fails(err, "those of a superuser only a superuser can end")
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{Wait: time.Millisecond})
+	p.is(err, migrate.ErrLocked)
+	r, err := p.s.LockDatabase(p.ctx(), name, migrate.Lock{Steal: true, ReadOnly: true}) // steals nothing
+	p.ok(err)
+	p.ok(r.Close())
+	p.ok(x.Close())
+
 	p.exec("ALTER DATABASE " + quote(name) + " ALLOW_CONNECTIONS false")
-	_, err := p.s.LockDatabase(p.ctx(), name, migrate.Lock{})
+	_, err = p.s.LockDatabase(p.ctx(), name, migrate.Lock{})
 	p.is(err, migrate.ErrFenced)
 	if f := p.s.Classify(err); f != tenancy.FaultTenant {
 		t.Errorf("it is classified as %v", f)

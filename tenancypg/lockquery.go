@@ -22,8 +22,9 @@ var (
 	besideKey = lockKey("\x00migrate beside")
 )
 
-// waitingName is the application_name of who waits for the lock. It is not a
-// session's: whoever steals the lock does not mean those who wait for it.
+// waitingName is the application_name of a connection that does not have the
+// lock yet. It is not a session's: whoever steals the lock does not mean those
+// who wait for it.
 const waitingName = "tenancy waiting"
 
 // What try found, and what it did not get.
@@ -36,7 +37,7 @@ const (
 	stateOpen     = "open"
 )
 
-// try asks all that there is to know of a new connection, and takes the lock if
+// try asks all that there is to know of a connection, and takes the lock if
 // nothing speaks against it, in one round trip. A lock or a setting that was
 // made before it is known that there is no pooler would stay with the pooler's
 // connection.
@@ -44,29 +45,24 @@ func (c *lockConnector) try(ctx context.Context, pc *pgconn.PgConn) (state strin
 	var columns, from, stranger string
 	want := c.lock.Identity
 	if want != (tenancy.Identity{}) {
-		columns = ", m.uid, m.generation"
-		from = " FROM (SELECT) one LEFT JOIN (SELECT uid::text, generation::text FROM " + metaTable + " LIMIT 1) m ON true"
-		stranger = fmt.Sprintf("WHEN m.uid IS DISTINCT FROM %s OR m.generation IS DISTINCT FROM '%d' THEN '%s' ",
+		columns = ", uid, generation"
+		from = " FROM " + metaTable + " LIMIT 1" // of two rows, CASE would run for each
+		stranger = fmt.Sprintf("WHEN uid::text IS DISTINCT FROM %s OR generation::text IS DISTINCT FROM '%d' THEN '%s' ",
 			literal(want.UID), want.Generation, stateStranger)
 	}
 	// CASE evaluates no more than it needs, in this order, as all of it is
 	// volatile (the manual, section 4.2.14).
-	self := fmt.Sprintf("pg_backend_pid() = %d", pc.PID())
-	look := "CASE WHEN NOT (" + self + ") THEN '" + statePooler + "' "
-	name := " WHEN '" + stateHeld + "' THEN set_config('application_name', '" + waitingName + "', false)" +
-		" ELSE set_config('application_name', '" + c.token + "', false) END"
+	set := append(endless(pc), setting{"application_name", c.token})
+	look := fmt.Sprintf("CASE WHEN pg_backend_pid() <> %d THEN '%s' ", pc.PID(), statePooler)
 	if c.lock.ReadOnly {
-		look += stranger + "ELSE '" + stateOpen + "' END"
-		name = " ELSE set_config('default_transaction_read_only', 'on', false) END"
+		look += stranger + "ELSE " + done(stateOpen, append(set, setting{"default_transaction_read_only", "on"}))
 	} else {
-		look += "WHEN pg_is_in_recovery() THEN '" + stateStandby + "' " + stranger + fmt.Sprintf(
-			"WHEN NOT pg_try_advisory_lock(%d) THEN '%s' ", migrationKey, stateHeld) + fmt.Sprintf(
-			"WHEN NOT pg_try_advisory_lock(%d) THEN '%s' ", besideKey, stateBeside) + fmt.Sprintf(
-			"WHEN pg_advisory_unlock(%d) THEN '%s' END", besideKey, stateOpen)
+		look += "WHEN pg_is_in_recovery() THEN '" + stateStandby + "' " + stranger +
+			fmt.Sprintf("WHEN NOT pg_try_advisory_lock(%d) THEN %s ", migrationKey, done(stateHeld, nil)) +
+			fmt.Sprintf("WHEN NOT pg_try_advisory_lock(%d) THEN %s ", besideKey, done(stateBeside, set)) +
+			fmt.Sprintf("WHEN pg_advisory_unlock(%d) THEN %s", besideKey, done(stateOpen, set))
 	}
-	row, err := readSimple(ctx, pc, "SELECT m.state"+columns+
-		", CASE m.state WHEN '"+statePooler+"' THEN ''"+name+", "+endless(self)+
-		" FROM (SELECT "+look+" AS state"+columns+from+" OFFSET 0) m")
+	row, err := readSimple(ctx, pc, "SELECT "+look+" END"+columns+from)
 	switch {
 	case code(err) == "42703" && columns != "": // a table of that name which is not ours
 		return "", wrongDatabase(want, "", "")
@@ -95,16 +91,31 @@ func wrongDatabase(want tenancy.Identity, uid, generation string) error {
 	return fmt.Errorf("%w: %s says %s/%s, want %s", tenancy.ErrWrongDatabase, tenancy.MetaTable, uid, generation, want)
 }
 
-// endless is an expression that keeps the server from ending the connection
-// because it is idle, or a transaction because it is long. PostgreSQL 13 does not
-// know the first of these settings, and 16 not the second: in the startup packet
-// they would be refused. self is true of a connection without a pooler.
-func endless(self string) string {
-	set := func(name string, since int) string {
-		return fmt.Sprintf("CASE WHEN %s AND current_setting('server_version_num')::int >= %d THEN set_config('%s', '0', false) END",
-			self, since, name)
+// setting is one that a query makes.
+type setting struct{ name, value string }
+
+// done is the expression of a state, which makes settings as well.
+func done(state string, set []setting) string {
+	out := "'" + state + "'"
+	for _, s := range set {
+		out += fmt.Sprintf(" || left(set_config('%s', '%s', false), 0)", s.name, s.value)
 	}
-	return set("idle_session_timeout", 140000) + ", " + set("transaction_timeout", 170000)
+	return out
+}
+
+// endless are the settings that keep the server from ending a connection
+// because it is idle, or a transaction because it is long. In the startup packet
+// they would be refused by a server that does not know them yet.
+func endless(pc *pgconn.PgConn) (set []setting) {
+	var version int // 15 of "15.4 (Debian 15.4-1)", 18 of "18beta1"
+	_, _ = fmt.Sscanf(pc.ParameterStatus("server_version"), "%d", &version)
+	if version >= 14 {
+		set = append(set, setting{"idle_session_timeout", "0"})
+	}
+	if version >= 17 {
+		set = append(set, setting{"transaction_timeout", "0"})
+	}
+	return set
 }
 
 // holders is a query for the pids of those that have the lock. A bigint key
@@ -117,11 +128,12 @@ func holders(key int64) string {
 		uint64(key)>>32, uint64(key)&0xffffffff)
 }
 
-// ownSessions is a query for the connections of this role that sessions have
-// made in this database.
+// ownSessions is a query for the connections of this role that sessions, and
+// migrations, have made in this database.
 const ownSessions = `
 		SELECT pid FROM pg_stat_activity
-		WHERE datname = current_database() AND usename = session_user AND starts_with(application_name, '` + sessionName + `')`
+		WHERE datname = current_database() AND usename = session_user
+			AND (starts_with(application_name, '` + sessionName + `') OR starts_with(application_name, '` + migrationName + `'))`
 
 // endAll terminates the backends that the query who lists, and returns when
 // they are gone.

@@ -31,6 +31,9 @@ const (
 	// it, of those to a session's database.
 	adminName   = "tenancy admin"
 	sessionName = "tenancy session "
+	// migrationName is that of the connections of a database that is open for
+	// migrations.
+	migrationName = "tenancy migration "
 	// cancelPatience is how long the server may take to end a statement that
 	// was cancelled, before its connection is given up.
 	cancelPatience = 10 * time.Second

@@ -69,8 +69,9 @@ type roles struct {
 // database does not stop work on others; there is no order among those who
 // wait.
 //
-// Steal terminates the holder's backend. What an earlier holder has left
-// running in the database itself is terminated in any case.
+// Steal terminates the holder's backend, and migrations that run in the
+// database. What an earlier holder has left running there is terminated in any
+// case.
 func (s *Server) Session(ctx context.Context, name string, steal bool) (catalog.Session, error) {
 	if s.admin == nil {
 		return nil, errNoAdmin
@@ -81,6 +82,7 @@ func (s *Server) Session(ctx context.Context, name string, steal bool) (catalog.
 	ses := &session{s: s, name: name, ident: quote(name), token: sessionName + rand.Text()[:12]}
 	doing := fmt.Sprintf("beginning a session on %q", name)
 	key := lockKey(name)
+	stolen := steal
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
 		conn, err := s.admin.Conn(ctx)
 		if err != nil {
@@ -89,7 +91,7 @@ func (s *Server) Session(ctx context.Context, name string, steal bool) (catalog.
 		ses.conn = conn
 		ok, err := ses.lock(ctx, key, steal)
 		if ok && err == nil {
-			err = ses.begin(ctx)
+			err = ses.begin(ctx, stolen)
 		}
 		switch {
 		case err != nil:
@@ -148,7 +150,7 @@ func (ses *session) lock(ctx context.Context, key int64, steal bool) (ok bool, e
 }
 
 // begin is called with the lock.
-func (ses *session) begin(ctx context.Context) error {
+func (ses *session) begin(ctx context.Context, stolen bool) error {
 	var appThere bool
 	err := Raw(ses.conn, func(pc *pgx.Conn) error {
 		return pc.QueryRow(ctx, `
@@ -166,19 +168,21 @@ func (ses *session) begin(ctx context.Context) error {
 	if !appThere {
 		return fmt.Errorf("the application's role %q does not exist: create it, with LOGIN", ses.s.appRole)
 	}
-	return ses.endLeftovers(ctx)
+	return ses.endLeftovers(ctx, stolen)
 }
 
 // endLeftovers terminates what earlier sessions have left running in the
 // database: a process that was killed, or stolen from, can have a long
-// statement there that goes on without it.
-func (ses *session) endLeftovers(ctx context.Context) error {
+// statement there that goes on without it. Migrations take no session, and are
+// ended only if the name was stolen: a dump has no reason to.
+func (ses *session) endLeftovers(ctx context.Context, stolen bool) error {
 	for deadline := time.Now().Add(goneTimeout); ; {
 		var n int
 		err := ses.row(ctx, `
 			SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-			WHERE datname = $1 AND usesysid = $2 AND starts_with(application_name, $3)`,
-			[]any{ses.name, ses.roles.admin, sessionName}, &n)
+			WHERE datname = $1 AND usesysid = $2
+				AND (starts_with(application_name, $3) OR $4 AND starts_with(application_name, $5))`,
+			[]any{ses.name, ses.roles.admin, sessionName, stolen, migrationName}, &n)
 		switch {
 		case err != nil:
 			return err

@@ -9,6 +9,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
 // Classify says whose fault err is, by SQLite's result code
@@ -30,6 +31,9 @@ func (Engine) Classify(err error) tenancy.Fault {
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return tenancy.FaultCaller
+	}
+	if errors.Is(err, migrate.ErrLocked) || errors.Is(err, tenancy.ErrWrongDatabase) {
+		return tenancy.FaultNone // the file is there, and answers
 	}
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		return tenancy.FaultSaturation

@@ -17,7 +17,9 @@ import (
 	sqlite "github.com/glebarez/go-sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/catalog"
+	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
 // helperEnv makes the test binary another process of the application.
@@ -42,6 +44,9 @@ func TestHelper(t *testing.T) {
 	switch mode {
 	case "session":
 		begin(t, s, "a")
+	case "migrate":
+		_, err := Engine{}.LockDatabase(t.Context(), tenancy.Database{DSN: filepath.Join(dir, "a")}, migrate.Lock{})
+		must(t, err)
 	case "idle":
 		must(t, app(t, s, "a").Ping())
 	case "read", "write":

@@ -53,8 +53,11 @@ func (l *lock) named(path string) bool {
 }
 
 // release removes the file while it is locked, and unlocks it. Who waits for
-// it finds that out, see acquire.
+// it finds that out, see acquire. Of nil there is nothing to release.
 func (l *lock) release() error {
+	if l == nil {
+		return nil
+	}
 	err := os.Remove(l.file.Path())
 	if runtime.GOOS == "windows" || errors.Is(err, fs.ErrNotExist) {
 		err = nil // Windows may not remove what is open; the next session does

@@ -183,26 +183,32 @@ func (s *session) db(ctx context.Context) (*sql.DB, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	prefix, err := s.find()
+	base, query, err := s.where()
 	if err != nil {
 		return nil, err
 	}
-	query := url.Values{}
-	switch prefix {
-	case fenced:
-		query.Set("_pragma", "journal_mode(DELETE)")
-	case sealed:
-		query.Set("mode", "ro")
-	}
-	if query, err = checkQuery(query); err != nil {
-		return nil, err
-	}
-	db := s.open(prefix+s.name, query)
+	db := s.open(base, query)
 	if err := db.PingContext(ctx); err != nil {
 		_ = db.Close()
 		return nil, err
 	}
 	return db, nil
+}
+
+// where returns the name that the database is at, and how it is opened there.
+func (s *session) where() (base string, query url.Values, err error) {
+	prefix, err := s.find()
+	if err != nil {
+		return "", nil, err
+	}
+	switch prefix {
+	case fenced:
+		query = url.Values{"_pragma": {"journal_mode(DELETE)"}}
+	case sealed:
+		query = url.Values{"mode": {"ro"}}
+	}
+	query, err = checkQuery(query)
+	return prefix + s.name, query, err
 }
 
 // open opens one of the session's files with query alone.

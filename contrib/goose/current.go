@@ -13,6 +13,7 @@ import (
 // state is what goose has noted in a database.
 type state struct {
 	table   bool // there is a table for it
+	rows    []*database.ListMigrationsResult
 	applied map[int64]bool
 	newest  int64
 }
@@ -73,7 +74,7 @@ func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
 		}
 		return state{}, fmt.Errorf("tenancygoose: %w", err)
 	}
-	s := state{table: true, applied: make(map[int64]bool, len(rows))}
+	s := state{table: true, rows: rows, applied: make(map[int64]bool, len(rows))}
 	for _, r := range rows {
 		s.applied[r.Version] = true
 		s.newest = max(s.newest, r.Version)

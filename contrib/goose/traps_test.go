@@ -29,7 +29,7 @@ func TestTrapSharedSessionLocker(t *testing.T) {
 	m := newMigrator(t, tenancygoose.Config{Dialect: goose.DialectPostgres, FS: three()})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	for range 3 {
+	for range 2 {
 		name := pg.CreateDatabase(t)
 		_, err := pg.Conn(t, name).Exec(ctx, "SELECT pg_advisory_lock($1)", lock.DefaultLockID)
 		require.NoError(t, err)
@@ -203,7 +203,7 @@ func TestTrapSharedGoMigration(t *testing.T) {
 			return err
 		}}, nil)
 		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: fsys, Go: []*goose.Migration{add}})
-		dbs := make([]*sql.DB, 8)
+		dbs := make([]*sql.DB, 5)
 		for i := range dbs {
 			dbs[i] = e.open(t)
 		}

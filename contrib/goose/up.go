@@ -34,11 +34,12 @@ func (m *migrator) Up(ctx context.Context, db *sql.DB, to int64) ([]migrate.Appl
 		if err := m.makeTable(ctx, db); err != nil {
 			return nil, fmt.Errorf("tenancygoose: %w", err)
 		}
+		s.rows = []*database.ListMigrationsResult{{IsApplied: true}} // version 0
 	}
 	// A provider is for one try in one database: after one that failed, it
 	// takes the table for made (goose provider_run.go, ensureVersionTable).
-	p, err := goose.NewProvider(m.cfg.Dialect, db, m.files, append(options(),
-		goose.WithTableName(m.cfg.Table),
+	p, err := goose.NewProvider(goose.DialectCustom, db, m.files, append(options(),
+		goose.WithStore(&readStore{Store: m.store, rows: s.rows}),
 		goose.WithGoMigrations(m.cfg.Go...),
 		goose.WithAllowOutofOrder(m.cfg.AllowMissing))...)
 	if err != nil {

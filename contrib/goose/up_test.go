@@ -53,6 +53,11 @@ func TestUpGoesOnAfterAFailure(t *testing.T) {
 		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: bad})
 		applied, err := m.Up(t.Context(), db, 3)
 		require.ErrorContains(t, err, "nowhere")
+		if e.dialect == goose.DialectPostgres { // tenancy.Engine's Classify looks for it
+			var pg interface{ SQLState() string }
+			require.ErrorAs(t, err, &pg)
+			require.Equal(t, "42P01", pg.SQLState())
+		}
 		var failed *migrate.FailedError
 		require.ErrorAs(t, err, &failed)
 		require.EqualValues(t, 3, failed.Version)

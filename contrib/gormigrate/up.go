@@ -37,6 +37,10 @@ func (m *migrator) Up(ctx context.Context, db *sql.DB, to int64) ([]migrate.Appl
 	// only, and would begin anew in it (gormigrate.go,
 	// createMigrationTableIfNotExists).
 	if len(s.applied) > 0 && !g.Migrator().HasTable(m.options.TableName) {
+		// It says the same when it couldn't look.
+		if err := db.PingContext(ctx); err != nil {
+			return nil, fmt.Errorf("tenancygormigrate: %w", err)
+		}
 		return nil, fmt.Errorf("tenancygormigrate: the table %s is not in the schema where gormigrate would make it: "+
 			"set the search_path, or Config.Options.TableName with a schema", m.options.TableName)
 	}
@@ -80,7 +84,7 @@ func (m *migrator) initSchema(db *gorm.DB, to int64) ([]migrate.Applied, error) 
 }
 
 // gormigrate makes one for a single call: it keeps its transaction in itself,
-// and writes to the options.
+// and fills in the options.
 func (m *migrator) gormigrate(db *gorm.DB, list []*gormigrate.Migration) *gormigrate.Gormigrate {
 	options := m.options
 	return gormigrate.New(db, &options, list)
