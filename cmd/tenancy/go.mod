@@ -11,7 +11,6 @@ require (
 	github.com/creack/pty v1.1.24
 	github.com/glebarez/go-sqlite v1.23.0
 	github.com/glebarez/sqlite v1.11.0
-	github.com/gofrs/flock v0.13.0
 	github.com/gorm-tenancy/tenancy v0.0.0
 	github.com/gorm-tenancy/tenancy/contrib/goose v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
@@ -28,6 +27,7 @@ require (
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/gofrs/flock v0.13.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect

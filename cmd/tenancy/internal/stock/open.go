@@ -56,11 +56,11 @@ func Open(ctx context.Context, cfg *config.Config) (_ *cli.App, err error) {
 		return nil, err
 	}
 	catCfg := catalog.Config{Servers: servers, Ready: cfg.Ready, Lease: cfg.Lease, Wait: cfg.Wait, Drain: cfg.Drain,
-		Tombstones: cfg.Tombstones, MainLocker: tenancypg.Engine{},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))}
+		Tombstones: cfg.Tombstones,
+		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))}
 	engine := tenancy.Engine(tenancypg.Engine{})
 	if o.sqlite {
-		engine, catCfg.MainLocker = tenancysqlite.Engine{}, cli.SQLiteMain{}
+		engine = tenancysqlite.Engine{}
 	}
 	if catCfg.MainMigrator, err = o.migrator("main", cfg.MainMigrations); err != nil {
 		return nil, err
