@@ -82,6 +82,9 @@ func New(opts Options) *cobra.Command {
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	// Otherwise cobra looks for the command's name before it knows --help, and
+	// takes what follows for its value.
+	root.InitDefaultHelpFlag()
 	root.PersistentFlags().Bool(flagJSON, false, "print JSON")
 	if opts.Flags != nil {
 		opts.Flags(root.PersistentFlags())
