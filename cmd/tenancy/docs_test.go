@@ -41,7 +41,8 @@ func TestDocs(t *testing.T) {
 			var b strings.Builder
 			for line := range strings.Lines(body) {
 				if command, ok := strings.CutPrefix(line, "$ "); ok {
-					b.WriteString(line + normal(p.shell(t, strings.TrimSpace(command), name == "terminal")))
+					shown := p.shell(t, strings.TrimSpace(command), name == "terminal")
+					b.WriteString(line + normal(strings.ReplaceAll(shown, p.dir, "/srv/shop")))
 				}
 			}
 			return strings.TrimSuffix(m[0], body+"```\n") + b.String() + "```\n"

@@ -37,7 +37,7 @@ func TestLife(t *testing.T) {
 	p.fails(t, 1, "there is no terminal to ask on, so say --force", "remove", "apex")
 	gone := parse[catalog.Tenant](t, p.ok(t, "remove", "apex", "--force", "--json"))
 	require.Equal(t, catalog.Deleted, gone.State)
-	require.FileExists(t, filepath.Join(p.dir, gone.Backup))
+	require.FileExists(t, gone.Backup)
 	p.fails(t, 1, "tenant not found", "show", "apex")
 	require.Contains(t, p.ok(t, "list", "--state", "deleted"), gone.Backup)
 

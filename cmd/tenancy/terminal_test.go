@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	_ "github.com/glebarez/go-sqlite"
@@ -68,12 +69,24 @@ func TestBarShowsFailures(t *testing.T) {
 
 func TestCtrlC(t *testing.T) {
 	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *terminal){
+		"Ctrl-C":  func(t *testing.T, term *terminal) { term.typed(t, ctrlC) },
+		"SIGTERM": func(t *testing.T, term *terminal) { require.NoError(t, term.cmd.Process.Signal(syscall.SIGTERM)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testStop(t, end)
+		})
+	}
+}
+
+func testStop(t *testing.T, end func(*testing.T, *terminal)) {
 	p := newPlace(t).with(t, "acme", "bravo", "delta")
 	p.addMigration(t, 2, "ALTER TABLE orders ADD COLUMN note text;")
 	unblock := p.block(t, p.inTurn(t)[1])
 	term := p.terminal(t, "migrate", "--workers", "1")
 	term.expect(t, "(1/3") // the second one is in work
-	term.typed(t, ctrlC)
+	end(t, term)
 	term.expect(t, "stopping: what is in work is finished first")
 	unblock()
 	code, seen := term.ends(t)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -69,7 +70,11 @@ func Open(ctx context.Context, cfg *config.Config) (_ *cli.App, err error) {
 		return nil, err
 	}
 	if cfg.Backups != "" {
-		catCfg.Backup = catalog.BackupDir(cfg.Backups)
+		dir, err := filepath.Abs(cfg.Backups) // the tombstone says where, to processes elsewhere too
+		if err != nil {
+			return nil, fmt.Errorf("backups: %w", err)
+		}
+		catCfg.Backup = catalog.BackupDir(dir)
 	}
 	cat, err := catalog.New(db, catCfg)
 	if err != nil {
