@@ -160,3 +160,22 @@ func TestPromptOfExec(t *testing.T) {
 	require.Zero(t, code, seen)
 	require.Equal(t, 2, strings.Count(p.ok(t, "exec", "SELECT total FROM orders", "--json"), `{"total":2}`))
 }
+
+func TestPromptOfRestore(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t).with(t, "acme")
+	p.ok(t, "exec", "INSERT INTO orders VALUES (1, 2)", "--write", "--force")
+	p.ok(t, "dump", "acme", "-o", "acme.dump")
+	p.ok(t, "exec", "DELETE FROM orders", "--write", "--force")
+	term := p.terminal(t, "restore", "acme", "acme.dump", "--replace")
+	term.expect(t, "the dump takes the place of the tenant that is there")
+	term.typed(t, "acme\r")
+	code, seen := term.ends(t)
+	require.Zero(t, code, seen)
+	require.Equal(t, "TENANT  total\nacme    2\n", p.ok(t, "exec", "SELECT total FROM orders"))
+
+	term = p.terminal(t, "dump", "acme")
+	code, seen = term.ends(t)
+	require.Equal(t, 1, code, seen)
+	require.Contains(t, seen, "a dump is no text for a terminal")
+}

@@ -55,8 +55,6 @@ type Access struct {
 	Admin string
 	// BinDir is where pg_dump is; see tenancypg.ServerConfig.
 	BinDir string
-	// Dir is an SQLite server's directory.
-	Dir string
 }
 
 // New returns the command. Run it by [Execute].

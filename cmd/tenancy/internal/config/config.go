@@ -164,7 +164,7 @@ func (cfg *Config) validate() error {
 		case sqlite && server.Dir == "":
 			return fmt.Errorf("server %s has no dir, and the main database is on SQLite; they must be of one kind", name)
 		case !sqlite && server.Dir != "":
-			return fmt.Errorf("server %s has a dir, which is SQLite's, and the main database is on PostgreSQL; they must be of one kind", name)
+			return fmt.Errorf("server %s has a dir, which is SQLite's, and main is no sqlite:PATH; they must be of one kind", name)
 		case !sqlite && server.App == "":
 			return fmt.Errorf("server %s has no app, the DSN of the application", name)
 		}

@@ -134,7 +134,7 @@ func (o *opening) main() (*gorm.DB, error) {
 func (o *opening) servers() (map[string]catalog.Server, map[string]cli.Access, error) {
 	servers, access := map[string]catalog.Server{}, map[string]cli.Access{}
 	for name, s := range o.cfg.Servers {
-		access[name] = cli.Access{Admin: s.Admin, BinDir: s.BinDir, Dir: s.Dir}
+		access[name] = cli.Access{Admin: s.Admin, BinDir: s.BinDir}
 		if o.sqlite {
 			server, err := tenancysqlite.NewServer(tenancysqlite.ServerConfig{Dir: s.Dir})
 			if err != nil {
