@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -128,6 +127,11 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 	args := []any{owner, taken, b.c.cfg.Lease.Milliseconds(), b.run, b.run, b.run, server}
 	args = append(append(args, b.behindArgs()...), b.want.Fingerprint, b.run, b.want.Attempts)
 	args = append(append(args, stageArgs...), b.run)
+	halted := ""
+	if !b.evenHalted {
+		halted = " AND NOT EXISTS (SELECT 1 FROM " + haltsTable + " WHERE fingerprint = ?)"
+		args = append(args, b.want.Fingerprint)
+	}
 	// The end of ctx does not cut this short: a lease that was written, and whose
 	// answer was not read, is nobody's, and others wait until it runs out. Who
 	// gets one after the end of ctx gives it back at once.
@@ -139,8 +143,9 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 		" WHERE uid = (SELECT uid FROM "+tenantsTable+" WHERE server = ? AND "+inFleet+" AND task = '' AND "+behind+
 		" AND attention <> ? AND (run <> ? OR attempts < ? AND next_at <= "+s.d.nowMS+")"+
 		" AND (lease_owner = '' OR lease_until < "+s.d.nowMS+")"+stage+
-		" AND EXISTS (SELECT 1 FROM "+runsTable+" WHERE id = ? AND halted = '' AND ended_at IS NULL)"+
-		" ORDER BY version, uid LIMIT 1"+s.d.skipLocked+") RETURNING "+s.rowColumns(), args...)
+		" AND EXISTS (SELECT 1 FROM "+runsTable+" WHERE id = ? AND ended_at IS NULL)"+halted+
+		// By the index: the rows that are done are at its other end.
+		" ORDER BY version LIMIT 1"+s.d.skipLocked+") RETURNING "+s.rowColumns(), args...)
 	if err == nil {
 		return migrate.Claim{Job: &job{b: b, t: row, owner: row.leaseOwner, steal: strings.HasSuffix(row.leaseOwner, taken), since: began}}, nil
 	}
@@ -155,23 +160,35 @@ func (b *book) none(ctx context.Context, server string, canaries bool) (migrate.
 	s := b.c.store
 	where, args := b.left()
 	stage, stageArgs := b.stage(canaries)
-	all := []any{b.run, b.run, server}
-	all = append(append(all, args...), stageArgs...)
-	var halted sql.NullString
+	all := append([]any{b.want.Fingerprint, b.run, b.run, server}, args...)
+	var halted, ended sql.NullString
 	var n int
 	var next sql.NullInt64
-	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT (SELECT halted FROM "+runsTable+" WHERE id = ?), count(*),"+
+	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT (SELECT reason FROM "+haltsTable+" WHERE fingerprint = ?),"+
+		" (SELECT note FROM "+runsTable+" WHERE id = ? AND ended_at IS NULL), count(*),"+
 		" min(CASE WHEN lease_until >= "+s.d.nowMS+" THEN lease_until WHEN run = ? THEN next_at ELSE 0 END) - "+s.d.nowMS+
-		" FROM "+tenantsTable+" WHERE server = ? AND "+where+stage), all...).Scan(&halted, &n, &next)
+		" FROM "+tenantsTable+" WHERE server = ? AND "+where+stage), append(all, stageArgs...)...).Scan(&halted, &ended, &n, &next)
 	switch {
 	case err != nil:
 		return migrate.Claim{}, b.c.mainError("migrate", err)
-	case halted.String != "":
+	case halted.String != "" && !b.evenHalted:
 		return migrate.Claim{Halted: halted.String}, nil
+	case !ended.Valid:
+		return migrate.Claim{Ended: b.why(ctx)}, nil
 	case n == 0:
 		return migrate.Claim{}, nil
 	}
 	return migrate.Claim{Next: max(time.Millisecond, time.Duration(next.Int64)*time.Millisecond)}, nil
+}
+
+// why says why the run was ended by others.
+func (b *book) why(ctx context.Context) string {
+	var note string
+	err := b.c.store.db.QueryRowContext(ctx, b.c.store.d.rebind("SELECT note FROM "+runsTable+" WHERE id = ?"), b.run).Scan(&note)
+	if err != nil || note == "" {
+		note = "this process was silent for so long that others have ended the run"
+	}
+	return note
 }
 
 // Skip implements migrate.Ledger. It concerns this process only: another one
@@ -188,155 +205,62 @@ func (b *book) Skip(_ context.Context, server, reason string) error {
 
 // Halt implements migrate.Ledger.
 func (b *book) Halt(ctx context.Context, reason string) error {
-	_, err := b.c.store.exec(ctx, "UPDATE "+runsTable+" SET halted = ? WHERE id = ? AND halted = ''", reason, b.run)
+	_, err := b.c.store.exec(ctx, "INSERT INTO "+haltsTable+" (fingerprint, reason) VALUES (?, ?) ON CONFLICT DO NOTHING",
+		b.want.Fingerprint, printableText(reason))
 	return err
 }
 
-// Counts implements migrate.Ledger. It also says that this process is alive.
+// Counts implements migrate.Ledger.
 func (b *book) Counts(ctx context.Context) (n migrate.Counts, err error) {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
 	s := b.c.store
-	b.mu.Lock()
-	due := monotonic()-b.renewed > b.c.cfg.Lease/4
-	b.mu.Unlock()
-	if due {
-		began := monotonic()
-		if _, err := s.exec(ctx, "UPDATE "+membersTable+" SET until = "+s.d.nowMS+" + ? WHERE run = ? AND member = ?",
-			b.c.cfg.Lease.Milliseconds(), b.run, b.member); err != nil {
-			return n, b.c.mainError("migrate", err)
-		}
-		b.mu.Lock()
-		b.renewed = began
-		b.mu.Unlock()
-	}
 	left, leftArgs := b.left()
 	only, onlyArgs := among(b.want.Only)
-	isDone := "run = ? AND NOT " + behind
 	args := append([]any{b.run}, b.behindArgs()...)
-	args = append(args, leftArgs...)
-	args = append(append(args, b.run), b.behindArgs()...)
-	args = append(append(args, b.run, b.want.Fingerprint, b.want.Attempts), onlyArgs...)
-	// Failed are those that are neither done nor left.
-	err = s.db.QueryRowContext(ctx, s.d.rebind("SELECT COALESCE(sum(CASE WHEN "+isDone+" THEN 1 ELSE 0 END), 0),"+
+	args = append(append(args, leftArgs...), b.run)
+	args = append(append(args, b.behindArgs()...), b.want.Fingerprint, b.want.Attempts)
+	err = s.db.QueryRowContext(ctx, s.d.rebind("SELECT COALESCE(sum(CASE WHEN run = ? AND NOT "+behind+" THEN 1 ELSE 0 END), 0),"+
 		" COALESCE(sum(CASE WHEN "+left+" THEN 1 ELSE 0 END), 0),"+
-		" COALESCE(sum(CASE WHEN run = ? AND "+behind+" AND lease_until < "+s.d.nowMS+" AND run = ? AND (attention = ? OR attempts >= ?) THEN 1 ELSE 0 END), 0)"+
-		" FROM "+tenantsTable+" WHERE state <> 'deleted'"+only), args...).Scan(&n.Done, &n.Left, &n.Failed)
+		" COALESCE(sum(CASE WHEN run = ? AND "+behind+" AND lease_until < "+s.d.nowMS+" AND (attention = ? OR attempts >= ?) THEN 1 ELSE 0 END), 0)"+
+		" FROM "+tenantsTable+" WHERE state <> 'deleted'"+only), append(args, onlyArgs...)...).Scan(&n.Done, &n.Left, &n.Failed)
 	if err != nil {
 		return n, b.c.mainError("migrate", err)
 	}
 	return n, nil
 }
 
-// Results implements migrate.Ledger.
-func (b *book) Results(ctx context.Context, ids []string) (all []migrate.Result, err error) {
-	where, args := among(ids)
-	err = b.c.store.each(ctx, "state <> 'deleted' AND run = ?"+where, append([]any{b.run}, args...), func(t Tenant) error {
-		all = append(all, b.result(t))
-		return nil
-	})
-	if err != nil {
-		return nil, b.c.mainError("migrate", err)
-	}
-	return all, nil
-}
+// countTimeout bounds a look that is only for people.
+const countTimeout = 5 * time.Second
 
 // End implements migrate.Ledger.
 func (b *book) End(ctx context.Context) (*migrate.Report, error) {
-	s := b.c.store
-	report, err := b.look(ctx)
+	defer b.away()
+	report, err := b.report(ctx)
 	if err != nil {
-		return nil, b.c.mainError("migrate", err)
-	}
-	report.Run = fmt.Sprint(b.run)
-	if err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT halted FROM "+runsTable+" WHERE id = ?"), b.run).Scan(&report.Reason); err != nil {
-		return nil, b.c.mainError("migrate", err)
-	}
-	if report.Reason != "" {
-		report.Status = migrate.StatusHalted
-	}
-	if err := b.fill(ctx, report, false); err != nil {
 		return nil, err
 	}
-	if _, err := s.exec(ctx, "DELETE FROM "+membersTable+" WHERE run = ? AND member = ?", b.run, b.member); err != nil {
-		return nil, b.c.mainError("migrate", err)
-	}
-	// Whoever is the last closes it.
-	if _, err := s.exec(ctx, "UPDATE "+runsTable+" SET ended_at = "+s.d.now+" WHERE id = ? AND ended_at IS NULL"+
-		" AND NOT EXISTS (SELECT 1 FROM "+membersTable+" WHERE run = id AND until >= "+s.d.nowMS+")", b.run); err != nil {
+	if err := b.leave(ctx); err != nil {
 		return nil, b.c.mainError("migrate", err)
 	}
 	return report, nil
 }
 
-// fill lists the tenants that the run has to do with.
-func (b *book) fill(ctx context.Context, report *migrate.Report, pending bool) error {
-	only, onlyArgs := among(b.want.Only)
-	args := append([]any{b.run}, b.behindArgs()...)
-	err := b.c.store.each(ctx, "(run = ? AND run <> 0 OR "+inFleet+" AND "+behind+")"+only, append(args, onlyArgs...), func(t Tenant) error {
-		res := b.result(t)
-		switch {
-		case t.Version > report.Target:
-			return nil // look has counted it as ahead
-		case res.Status == migrate.StatusDone && slices.Contains(fleetStates, t.State):
-			report.UpToDate-- // where look has counted it
-		case res.Status == migrate.StatusPending && !pending:
-			report.Left++
-			return nil
-		}
-		report.Tenants = append(report.Tenants, res)
-		return nil
-	})
+// leave ends this process's part. Whoever is the last closes the run: nobody
+// joins it meanwhile.
+func (b *book) leave(ctx context.Context) error {
+	s := b.c.store
+	tx, err := s.inTurn(ctx)
 	if err != nil {
-		return b.c.mainError("migrate", err)
+		return err
 	}
-	return nil
-}
-
-// result says what became of a tenant in the run.
-func (b *book) result(t Tenant) migrate.Result {
-	res := migrate.Result{Tenant: t.name(), Server: t.Server, From: t.Version, To: t.Version}
-	ours := t.run == b.run && b.run != 0
-	if ours {
-		if t.Migration != nil {
-			res = *t.Migration
-			res.Tenant, res.Server = t.name(), t.Server
-		}
-		res.Attempts = t.attempts
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	if _, err := tx.ExecContext(ctx, s.d.rebind("DELETE FROM "+membersTable+" WHERE run = ? AND member = ?"), b.run, b.member); err != nil {
+		return err
 	}
-	isBehind := t.Version < b.want.Target || t.Version == b.want.Target && t.Fingerprint != b.want.Fingerprint
-	skip := func(why string) migrate.Result {
-		res.Status, res.Error = migrate.StatusSkipped, why
-		return res
+	if _, err := tx.ExecContext(ctx, s.d.rebind("UPDATE "+runsTable+" SET ended_at = "+s.d.now+" WHERE id = ? AND ended_at IS NULL"+
+		" AND NOT EXISTS (SELECT 1 FROM "+membersTable+" WHERE run = id AND until >= "+s.d.nowMS+")"), b.run); err != nil {
+		return err
 	}
-	b.mu.Lock()
-	lost, given := b.skipped[t.Server]
-	b.mu.Unlock()
-	switch {
-	case !isBehind:
-		res.Status = migrate.StatusDone
-	case t.State == Deleting || t.State == Deleted:
-		return skip("it was removed meanwhile")
-	case t.Attention == b.want.Fingerprint && ours:
-		res.Status = migrate.StatusFailed
-	case t.Attention == b.want.Fingerprint:
-		why := "it needs attention since an earlier run"
-		if t.Migration != nil {
-			res.SQLState, res.Version = t.Migration.SQLState, t.Migration.Version
-			why += ": " + t.Migration.Error
-		}
-		return skip(why)
-	case t.leased:
-		res.Status = migrate.StatusPending
-	case t.Task != "":
-		return skip(fmt.Sprintf("its %s is unfinished; call Resume", t.Task))
-	case ours && t.attempts >= b.want.Attempts:
-		res.Status = migrate.StatusFailed
-		if res.Error == "" {
-			res.Error = "the processes that were at it died"
-		}
-	case given:
-		return skip(lost)
-	default:
-		res.Status = migrate.StatusPending
-	}
-	return res
+	return tx.Commit()
 }

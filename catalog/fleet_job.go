@@ -55,18 +55,28 @@ func (j *job) Hold(ctx context.Context) (context.Context, func()) {
 }
 
 // Held implements migrate.Job. A lease that was just taken need not be asked
-// for.
+// for: should another have taken the tenant over all the same, because this
+// machine was suspended and its clock stood still, then the database's lock and
+// mark keep the two apart.
 func (j *job) Held(ctx context.Context) error {
 	if monotonic()-j.since < j.b.c.cfg.Lease/4 {
 		return nil
 	}
+	return j.ask(ctx)
+}
+
+// ask looks into the book whose tenant it is.
+func (j *job) ask(ctx context.Context) error {
 	s := j.b.c.store
 	var one int
 	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT 1 FROM "+tenantsTable+" WHERE uid = ? AND lease_owner = ?"), j.t.UID, j.owner).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return migrate.ErrLost
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", migrate.ErrBook, j.b.c.mainError("migrate", err))
+	}
+	return nil
 }
 
 // Open implements migrate.Job. A suspended tenant's database is fenced, and
@@ -79,11 +89,20 @@ func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, err
 	}
 	l.Identity = tenancy.Identity{UID: j.t.UID, Generation: j.t.Generation}
 	l.Wait, l.Steal = c.cfg.Wait, j.steal
+	if j.steal && !l.ReadOnly {
+		// One that was itself silent must not end its successor's session.
+		if err := j.ask(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if locker, ok := server.(DatabaseLocker); ok && j.t.State != Suspended {
 		ex, err := locker.LockDatabase(ctx, j.t.Database, l)
 		if !errors.Is(err, migrate.ErrFenced) {
 			return ex, err
 		}
+	}
+	if err := j.ask(ctx); err != nil && !l.ReadOnly {
+		return nil, err
 	}
 	s, err := c.session(ctx, server, j.t.Database, j.steal)
 	if errors.Is(err, ErrBusy) {
@@ -92,14 +111,22 @@ func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, err
 	if err != nil {
 		return nil, err
 	}
-	db, err := j.openIn(ctx, s)
+	db, err := j.openIn(ctx, s, l)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return &migrate.Exclusive{DB: db, Close: func() error { return errors.Join(db.Close(), s.Close()) }}, nil
 }
 
-func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
+// SessionLocker may be implemented by a [Session] whose DB can be opened for
+// migrations.
+type SessionLocker interface {
+	// MigrationDB is Session.DB with the timeouts of l, and read-only if it
+	// says so.
+	MigrationDB(ctx context.Context, l migrate.Lock) (*sql.DB, error)
+}
+
+func (j *job) openIn(ctx context.Context, s Session, l migrate.Lock) (*sql.DB, error) {
 	owner, err := s.Owner(ctx)
 	if err != nil {
 		return nil, err
@@ -112,6 +139,9 @@ func (j *job) openIn(ctx context.Context, s Session) (*sql.DB, error) {
 	if owner.UID != j.t.UID {
 		return nil, fmt.Errorf("%w: it says %s", tenancy.ErrWrongDatabase, owner.Identity)
 	}
+	if m, ok := s.(SessionLocker); ok {
+		return m.MigrationDB(ctx, l)
+	}
 	return s.DB(ctx)
 }
 
@@ -123,30 +153,32 @@ func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) 
 		return 0, err
 	}
 	defer done()
-	const longest = 4000 // bytes of an error
-	o.Error = strings.ToValidUTF8(strings.ReplaceAll(o.Error[:min(longest, len(o.Error))], "\x00", ""), "")
+	o.Error, o.Key = printableText(o.Error), printableText(o.Key)
 	o.Tenant = "" // it can be renamed
 	outcome, err := json.Marshal(o.Result)
 	if err != nil {
 		return 0, err
 	}
-	u := new(set).raw("lease_owner = '', lease_until = 0, revision = revision + 1").add("version", o.To)
+	u := new(set).raw("lease_until = 0, revision = revision + 1").add("version", o.To)
+	if !o.Unclean { // otherwise the successor ends what is left, since the name stays
+		u.raw("lease_owner = ''")
+	}
 	switch {
 	case o.Status == migrate.StatusDone && o.To == b.want.Target:
-		u.add("fingerprint", b.want.Fingerprint).raw("attention = ''")
+		u.add("fingerprint", b.want.Fingerprint).raw("attention = '', failure = ''")
 	case o.To != j.t.Version:
 		u.raw("fingerprint = ''") // not known
 	}
-	if !o.Uncounted {
-		u.add("outcome", string(outcome)).add("failure", o.Key)
+	if o.Uncounted {
+		u.raw("attempts = attempts - 1")
+	} else {
+		u.add("outcome", string(outcome))
 	}
-	switch {
-	case o.Again && o.Uncounted:
-		u.raw("attempts = attempts - 1, next_at = 0")
-	case o.Again:
+	if o.Again {
 		u.raw("next_at = "+b.c.store.d.nowMS+" + ?", o.After.Milliseconds())
-	case o.Attention:
-		u.add("attention", b.want.Fingerprint)
+	}
+	if o.Attention {
+		u.add("attention", b.want.Fingerprint).add("failure", o.Key)
 	}
 	t, err := b.c.store.change(ctx, u, j.t.UID, "lease_owner = ?", j.owner)
 	if errors.Is(err, errLost) {
@@ -161,9 +193,17 @@ func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) 
 	if o.Status != migrate.StatusFailed {
 		return 0, nil
 	}
+	// In all runs of these migrations: a tenant that is migrated on its first use
+	// has one of its own.
 	err = b.c.store.db.QueryRowContext(ctx, b.c.store.d.rebind("SELECT count(*) FROM "+tenantsTable+
-		" WHERE run = ? AND attention = ? AND failure = ?"), b.run, b.want.Fingerprint, o.Key).Scan(&same)
+		" WHERE attention = ? AND failure = ? AND state <> 'deleted'"), b.want.Fingerprint, o.Key).Scan(&same)
 	return same, err
+}
+
+// printableText is what fits into a column of text on every database.
+func printableText(s string) string {
+	const longest = 4000 // bytes
+	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(longest, len(s))], "\x00", ""), "")
 }
 
 // Classify implements migrate.Job.

@@ -141,7 +141,9 @@ func (c *Catalog) until(ctx context.Context, op, id string, try attempt) error {
 		if err != nil && !errors.Is(err, errNoRow) {
 			return c.mainError(op, err)
 		}
-		if !t.leased {
+		// A migration has no task. It keeps away what changes the tenant, when
+		// that wants the lease, but not what finds nothing to do.
+		if !t.leased || t.Task == "" {
 			done, err := try(t, there)
 			if done || err != nil && !errors.Is(err, errLost) {
 				return err

@@ -12,6 +12,7 @@ const (
 	tenantsTable     = "tenancy_tenants"
 	catalogTable     = "tenancy_catalog"
 	runsTable        = "tenancy_runs"
+	haltsTable       = "tenancy_halts"
 	membersTable     = "tenancy_run_members"
 	checkpointsTable = "tenancy_checkpoints"
 	// channel is what the main database announces changes on, by a trigger, so
@@ -122,10 +123,12 @@ CREATE TRIGGER tenancy_tenants_notify AFTER INSERT OR UPDATE OR DELETE ON tenanc
 var sqlite1 = "CREATE TABLE tenancy_tenants (" +
 	fmt.Sprintf(columns, "text", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')") + ");" + indexes
 
-// What the migrations of tenants need: run, attempts and next_at say how far a
-// tenant is in the last run that it had a part in, attention for which
+// What the migrations of tenants need. Of a tenant, run, attempts and next_at say
+// how far it is in the last run that it had a part in, attention for which
 // migrations' fingerprint somebody has to do something, failure is equal for
-// failures that are the same, outcome is the last migrate.Result.
+// failures that are the same, outcome is the last migrate.Result. A run is of
+// the whole fleet or of some tenants; a halt is of migrations, and not of a run:
+// whoever begins them next is halted too.
 const fleet = `
 ALTER TABLE tenancy_tenants ADD COLUMN run bigint NOT NULL DEFAULT 0;
 ALTER TABLE tenancy_tenants ADD COLUMN attempts bigint NOT NULL DEFAULT 0;
@@ -138,12 +141,17 @@ CREATE TABLE tenancy_runs (
 	id %[1]s,
 	target bigint NOT NULL,
 	fingerprint text NOT NULL,
+	selective integer NOT NULL DEFAULT 0,
 	canaries text NOT NULL DEFAULT '[]',
-	halted text NOT NULL DEFAULT '',
+	note text NOT NULL DEFAULT '',
 	began_at %[2]s NOT NULL DEFAULT (%[3]s),
 	ended_at %[2]s
 );
-CREATE INDEX tenancy_runs_fingerprint ON tenancy_runs (fingerprint, id);
+CREATE TABLE tenancy_halts (
+	fingerprint text PRIMARY KEY,
+	reason text NOT NULL,
+	halted_at %[2]s NOT NULL DEFAULT (%[3]s)
+);
 CREATE TABLE tenancy_run_members (
 	run bigint NOT NULL REFERENCES tenancy_runs (id) ON DELETE CASCADE,
 	member text NOT NULL,

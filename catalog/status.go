@@ -21,7 +21,9 @@ type Status struct {
 	Behind     int `json:"behind"`
 	Attention  int `json:"attention"`
 	Unfinished int `json:"unfinished"`
-	// Runs are the latest migration runs, the last one first.
+	// Halted is why these migrations are halted; "" if they are not.
+	Halted string `json:"halted,omitempty"`
+	// Runs are the latest migration runs of the whole fleet, the last one first.
 	Runs []Run `json:"runs"`
 }
 
@@ -40,8 +42,8 @@ type Run struct {
 	Fingerprint string     `json:"fingerprint"`
 	Began       time.Time  `json:"began"`
 	Ended       *time.Time `json:"ended,omitempty"`
-	// Halted is why it was halted; "" if it was not.
-	Halted string `json:"halted,omitempty"`
+	// Note is why it was ended by others; "" if it was not.
+	Note string `json:"note,omitempty"`
 	// Processes is the number of processes that are at it now.
 	Processes int `json:"processes"`
 }
@@ -56,6 +58,10 @@ func (c *Catalog) Status(ctx context.Context) (st Status, err error) {
 		return st, c.mainError("status", err)
 	}
 	if err := c.latestRuns(ctx, &st); err != nil {
+		return st, c.mainError("status", err)
+	}
+	err = c.store.db.QueryRowContext(ctx, c.store.d.rebind("SELECT reason FROM "+haltsTable+" WHERE fingerprint = ?"), st.Fingerprint).Scan(&st.Halted)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return st, c.mainError("status", err)
 	}
 	return st, nil
@@ -92,9 +98,9 @@ func (c *Catalog) countVersions(ctx context.Context, st *Status) error {
 func (c *Catalog) latestRuns(ctx context.Context, st *Status) error {
 	const most = 10
 	s := c.store
-	rows, err := s.db.QueryContext(ctx, s.d.rebind("SELECT id, target, fingerprint, began_at, ended_at, halted,"+
+	rows, err := s.db.QueryContext(ctx, s.d.rebind("SELECT id, target, fingerprint, began_at, ended_at, note,"+
 		" (SELECT count(*) FROM "+membersTable+" WHERE run = id AND until >= "+s.d.nowMS+")"+
-		" FROM "+runsTable+" ORDER BY id DESC LIMIT ?"), most)
+		" FROM "+runsTable+" WHERE selective = 0 ORDER BY id DESC LIMIT ?"), most)
 	if err != nil {
 		return err
 	}
@@ -102,7 +108,7 @@ func (c *Catalog) latestRuns(ctx context.Context, st *Status) error {
 	for rows.Next() {
 		var r Run
 		var ended sql.NullTime
-		if err := rows.Scan(&r.ID, &r.Target, &r.Fingerprint, &r.Began, &ended, &r.Halted, &r.Processes); err != nil {
+		if err := rows.Scan(&r.ID, &r.Target, &r.Fingerprint, &r.Began, &ended, &r.Note, &r.Processes); err != nil {
 			return err
 		}
 		if ended.Valid {

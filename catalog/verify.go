@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 
 	"github.com/gorm-tenancy/tenancy"
@@ -27,7 +26,7 @@ func (c *Catalog) Verify(ctx context.Context, f Filter, opt migrate.VerifyOption
 func (c *Catalog) subjects(ctx context.Context, f Filter) iter.Seq2[migrate.Subject, error] {
 	return func(yield func(migrate.Subject, error) bool) {
 		for t, err := range c.List(ctx, f) {
-			s := migrate.Subject{Tenant: t.name(), Server: t.Server, Booked: &migrate.Booked{Version: t.Version, Fingerprint: t.Fingerprint}}
+			s := migrate.Subject{Tenant: t.name(), Server: t.Server, Ref: t.UID, Booked: &migrate.Booked{Version: t.Version, Fingerprint: t.Fingerprint}}
 			if i, ok := c.cfg.Servers[t.Server].(migrate.Inspector); ok {
 				s.Inspector = i
 			}
@@ -45,30 +44,28 @@ func (c *Catalog) subjects(ctx context.Context, f Filter) iter.Seq2[migrate.Subj
 // Correct writes the version that v has found in a database into the catalog,
 // where that says another one: after a migration that was made around the
 // catalog, or a dump that was restored by hand. It returns the tenants that it
-// has corrected. The next MigrateTenants brings those forward that are behind.
+// has corrected; those that have changed since then, or are being changed, are
+// not, and are in the error. The next MigrateTenants brings those forward that
+// are behind.
 func (c *Catalog) Correct(ctx context.Context, v *migrate.Verification) ([]Tenant, error) {
 	var done []Tenant
+	var errs []error
 	for _, d := range v.Drifts {
 		if d.Kind != migrate.DriftBook {
 			continue
 		}
-		t, err := c.store.byID(ctx, d.Tenant)
-		if errors.Is(err, errNoRow) {
-			continue // removed meanwhile, or not somebody's yet: those are made anew
-		}
-		if err != nil {
-			return done, c.mainError("correct", err)
-		}
 		u := new(set).add("version", d.Version).raw("fingerprint = '', revision = revision + 1")
-		t, err = c.store.change(ctx, u, t.UID, "revision = ? AND lease_owner = ''", t.revision)
-		if errors.Is(err, errLost) {
-			return done, &tenancy.Error{Op: "correct", Tenant: d.Tenant, Err: ErrBusy, Hint: "verify again"}
+		t, err := c.store.change(ctx, u, d.Ref, "version = ? AND lease_until < "+c.store.d.nowMS+" AND "+inFleet, d.Booked)
+		switch {
+		case errors.Is(err, errLost):
+			errs = append(errs, &tenancy.Error{Op: "correct", Tenant: d.Tenant, Err: ErrBusy,
+				Detail: "it has changed since it was verified, or is being changed", Hint: "verify again"})
+		case err != nil:
+			return done, c.mainError("correct", err)
+		default:
+			c.lookups.news(newsOf(t)...)
+			done = append(done, t)
 		}
-		if err != nil {
-			return done, c.mainError("correct", fmt.Errorf("tenant %s: %w", d.Tenant, err))
-		}
-		c.lookups.news(newsOf(t)...)
-		done = append(done, t)
 	}
-	return done, nil
+	return done, errors.Join(errs...)
 }

@@ -2,6 +2,8 @@ package migrate
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -44,8 +46,10 @@ var (
 	}
 )
 
-// judge says what to do about an error. classify is the engine's.
-func judge(err error, classify func(error) tenancy.Fault) fault {
+// judge says what to do about an error, of which classify is the engine's
+// opinion. Once the database was open it is not the server's fault: it may be
+// that of a migration, which asks anybody, or brings the server down.
+func judge(err error, opened bool, classify func(error) tenancy.Fault) fault {
 	var f fault
 	var failed *FailedError
 	if errors.As(err, &failed) {
@@ -59,8 +63,7 @@ func judge(err error, classify func(error) tenancy.Fault) fault {
 	switch {
 	case errors.Is(err, ErrPooler), errors.Is(err, tenancy.ErrWrongDatabase), errors.Is(err, tenancy.ErrTenantNotFound):
 	case what == tenancy.FaultServer:
-		// In a migration it may be that migration which brings the server down.
-		f.transient, f.server = true, failed == nil
+		f.transient, f.server = true, !opened
 	case errors.Is(err, ErrLocked), what == tenancy.FaultSaturation:
 		f.transient = true
 	case f.sqlState != "":
@@ -78,6 +81,7 @@ func judge(err error, classify func(error) tenancy.Fault) fault {
 func lostConnection(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.DeadlineExceeded)
 }
 

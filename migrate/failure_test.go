@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ func TestJudge(t *testing.T) {
 		"no such database":        {err: pg("3D000"), fault: tenancy.FaultTenant, state: "3D000"},
 		"server down":             {err: errors.New("connection refused"), fault: tenancy.FaultServer, transient: true, server: true},
 		"server dies meanwhile":   {err: in(errors.New("broken pipe")), fault: tenancy.FaultServer, transient: true},
+		"connection reset":        {err: in(driver.ErrBadConn), transient: true},
 		"connection lost":         {err: in(io.ErrUnexpectedEOF), transient: true},
 		"locked by another":       {err: fmt.Errorf("open: %w", ErrLocked), transient: true},
 		"a pooler":                {err: fmt.Errorf("%w: %w", ErrPooler, pg("08P01"))},
@@ -43,7 +45,7 @@ func TestJudge(t *testing.T) {
 		"locked SQLite, extended": {err: in(liteError(6 | 1<<8)), transient: true},
 		"constraint of SQLite":    {err: in(liteError(19))},
 	} {
-		f := judge(c.err, func(error) tenancy.Fault { return c.fault })
+		f := judge(c.err, errors.As(c.err, new(*FailedError)), func(error) tenancy.Fault { return c.fault })
 		require.Equal(t, c.transient, f.transient, name)
 		require.Equal(t, c.server, f.server, name)
 		if c.state != "" {
@@ -60,7 +62,9 @@ func (e liteError) Code() int     { return int(e) }
 // What the breaker counts as the same failure.
 func TestLikeness(t *testing.T) {
 	t.Parallel()
-	key := func(err error) string { return judge(err, func(error) tenancy.Fault { return tenancy.FaultNone }).key }
+	key := func(err error) string {
+		return judge(err, true, func(error) tenancy.Fault { return tenancy.FaultNone }).key
+	}
 	failed := func(version int64, text string) error {
 		return &FailedError{Version: version, Name: "x", Err: errors.New(text)}
 	}

@@ -24,6 +24,10 @@ func Main(ctx context.Context, db *sql.DB, l MainLocker, m Migrator, opt Options
 	return res, nil
 }
 
+// mainWait bounds the wait for another process that migrates the main database:
+// it may hang, and then somebody must be told.
+const mainWait = 5 * time.Minute
+
 func migrateMain(ctx context.Context, db *sql.DB, l MainLocker, m Migrator, opt Options, res *Result) (err error) {
 	target, _ := m.Target()
 	// The common case needs no lock, and no right to change tables.
@@ -34,7 +38,8 @@ func migrateMain(ctx context.Context, db *sql.DB, l MainLocker, m Migrator, opt 
 	if res.From >= target { // a newer program may have been here
 		return nil
 	}
-	ex, err := l.LockMain(ctx, db, Lock{LockTimeout: opt.LockTimeout, StatementTimeout: opt.StatementTimeout})
+	ex, err := l.LockMain(ctx, db, Lock{
+		LockTimeout: opt.LockTimeout, StatementTimeout: opt.StatementTimeout, Wait: mainWait})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package migrate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -18,8 +17,9 @@ type Options struct {
 
 	// Canaries are the ids of tenants that come first: your own, a small and a
 	// large one, an old one. The others get their turn when all canaries are
-	// done. If one fails the run halts. Those that are not in the fleet are
-	// ignored.
+	// done. If one fails the run halts. Those that are not in the fleet, or not
+	// among Only, are ignored. Of a shared run, they are those of the first
+	// process that names some.
 	Canaries []string
 	// AfterCanaries is asked when all canaries are done, and may take its time:
 	// wait, look at the error rate. An error halts the run. Each process of a
@@ -144,14 +144,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (o Options) validate() error {
+// Validate says what is wrong with o. [Run] calls it.
+func (o Options) Validate() error {
 	switch {
 	case o.Workers < 0 || o.PerServer < 0 || o.Attempts < 0:
 		return errors.New("migrate: Workers, PerServer and Attempts can't be negative")
 	case o.Backoff < 0:
 		return errors.New("migrate: Backoff is negative")
 	case o.DryRun && o.Retry:
-		return fmt.Errorf("migrate: DryRun changes nothing, and Retry does; say one of them")
+		return errors.New("migrate: DryRun changes nothing, and Retry does; say one of them")
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ type Result struct {
 func (r *Report) conclude(stopped bool) {
 	r.tally()
 	switch {
-	case r.Status == StatusHalted:
+	case r.Status == StatusHalted || r.Status == StatusStopped:
 	case r.Left > 0 && stopped:
 		r.Status = StatusStopped
 	case r.Failed+r.Skipped+r.Left > 0:
@@ -143,8 +143,12 @@ func (r *Report) Err() error {
 }
 
 // ExitCode is what a command should exit with: 0 if all tenants are at the
-// target, 3 if the run was halted, and 2 otherwise.
+// target, 3 if the run was halted, and 2 otherwise; 1 for a nil Report, where
+// the run did not begin.
 func (r *Report) ExitCode() int {
+	if r == nil {
+		return 1
+	}
 	switch r.Status {
 	case StatusDone:
 		return 0
@@ -168,8 +172,11 @@ func (r *Report) sum() string {
 }
 
 // WriteTo writes the report as text for people: all that failed, and of the
-// rest only numbers.
+// rest only numbers. It writes nothing for a nil Report.
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
+	if r == nil {
+		return 0, nil
+	}
 	var b strings.Builder
 	if r.Main != nil {
 		fmt.Fprintf(&b, "main: %s\n", r.Main.line())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -20,7 +21,7 @@ func Run(ctx context.Context, src Source, m Migrator, opt Options) (*Report, err
 	if m == nil {
 		return nil, errors.New("migrate: there is no Migrator")
 	}
-	if err := opt.validate(); err != nil {
+	if err := opt.Validate(); err != nil {
 		return nil, err
 	}
 	opt = opt.withDefaults()
@@ -39,6 +40,9 @@ func Run(ctx context.Context, src Source, m Migrator, opt Options) (*Report, err
 		if opt.DryRun && report.Left > 0 {
 			report.Status = StatusPending
 		}
+		if report.Status == StatusStopped {
+			return report, fmt.Errorf("%w: %s", report.Err(), report.Reason)
+		}
 		return report, report.Err()
 	}
 	r.ledger = ledger
@@ -56,11 +60,14 @@ type run struct {
 	overall     chan struct{} // a place for each of Workers
 	ended       chan struct{} // closed when no turn begins any more
 
-	mu     sync.Mutex // guards the rest; held while OnEvent is called
-	halt   string     // why the run was halted
-	broken error      // the books can't be kept
-	once   sync.Once  // closes ended
-	counts Counts
+	telling sync.Mutex // held while OnEvent is called
+
+	mu      sync.Mutex // guards the rest
+	halt    string     // why the run was halted
+	stopped string     // why others have ended it
+	broken  error      // the books can't be kept, or a hook panicked
+	over    bool       // ended is closed
+	counts  Counts
 }
 
 func (r *run) run(ctx context.Context) (*Report, error) {
@@ -77,34 +84,49 @@ func (r *run) run(ctx context.Context) (*Report, error) {
 	}
 	stopWatching()
 	<-watched
+	return r.finish(ctx)
+}
+
+// finish reads the report, and says how the run ended.
+func (r *run) finish(ctx context.Context) (*Report, error) {
 	// Not under ctx, whose end may be why the run is at its end.
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
 	defer cancel()
-	stopped := r.isStopped(ctx)
 	report, err := r.ledger.End(ending)
 	if err != nil {
-		report = &Report{Target: r.target, Fingerprint: r.fingerprint, Began: r.began}
-		err = errors.Join(r.broken, err)
+		// All that is known is what this process has seen.
+		report = &Report{Target: r.target, Fingerprint: r.fingerprint, Began: r.began, Status: StatusStopped,
+			Done: r.counts.Done, Failed: r.counts.Failed, Left: r.counts.Left}
+		if r.broken == nil {
+			r.broken = fmt.Errorf("%w: %w", ErrBook, err)
+		}
 	} else {
-		err = r.broken
+		report.conclude(r.isStopped(ctx) || r.stopped != "" || r.broken != nil)
 	}
 	report.Took = time.Since(r.began)
-	report.conclude(stopped || r.broken != nil)
+	var why error
 	switch {
 	case r.broken != nil:
-		report.Reason = r.broken.Error()
+		if report.Status == StatusDone || report.Status == StatusPartial {
+			report.Status = StatusStopped
+		}
+		why = r.broken
+	case report.Status == StatusStopped && r.stopped != "":
+		why = errors.New(r.stopped)
 	case report.Status == StatusStopped && ctx.Err() != nil:
-		report.Reason = context.Cause(ctx).Error()
+		why = context.Cause(ctx)
 	}
+	r.mu.Lock()
 	r.counts = report.counts()
+	r.mu.Unlock()
 	r.tell(Event{Kind: EventEnded})
-	if err != nil {
-		return report, errors.Join(report.Err(), err)
+	if why == nil {
+		return report, report.Err()
 	}
-	if report.Status == StatusStopped && ctx.Err() != nil {
-		return report, fmt.Errorf("%w: %w", report.Err(), context.Cause(ctx))
+	if report.Reason == "" {
+		report.Reason = why.Error()
 	}
-	return report, report.Err()
+	return report, fmt.Errorf("%w: %w", report.Err(), why)
 }
 
 const (
@@ -135,7 +157,15 @@ func (r *run) watch(ctx context.Context) {
 	}
 }
 
-func (r *run) noMore() { r.once.Do(func() { close(r.ended) }) }
+// noMore lets no turn begin any more.
+func (r *run) noMore() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.over = true
+		close(r.ended)
+	}
+}
 
 func (r *run) refresh(ctx context.Context) {
 	if counts, err := r.ledger.Counts(ctx); err == nil {
@@ -146,8 +176,9 @@ func (r *run) refresh(ctx context.Context) {
 }
 
 func (r *run) tell(e Event) {
+	r.telling.Lock()
+	defer r.telling.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	switch e.Kind {
 	case EventDone, EventAhead:
 		r.counts.Done++
@@ -158,22 +189,54 @@ func (r *run) tell(e Event) {
 	}
 	r.counts.Left = max(0, r.counts.Left)
 	e.Counts = r.counts
-	r.opt.OnEvent(e)
+	r.mu.Unlock()
+	if err := hook("OnEvent", func() error { r.opt.OnEvent(e); return nil }); err != nil {
+		r.stop(err)
+	}
 }
 
-// stopRun ends the run for this process, halted or because the books can't be
-// kept.
-func (r *run) stopRun(halt string, broken error) {
+// hook calls somebody's function. What panics there must not leave leases and
+// connections behind.
+func hook(name string, fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v\n%s", name, p, debug.Stack())
+		}
+	}()
+	return fn()
+}
+
+// stop ends the run for this process, because the books can't be kept, or a
+// hook panicked.
+func (r *run) stop(err error) {
 	r.mu.Lock()
-	first := r.halt == "" && r.broken == nil
-	if first {
-		r.halt, r.broken = halt, broken
+	if r.broken == nil {
+		r.broken = err
 	}
 	r.mu.Unlock()
 	r.noMore()
-	if first && halt != "" {
-		r.tell(Event{Kind: EventHalted, Err: errors.New(halt)})
+}
+
+// halted ends the run for this process, because it is halted for all.
+func (r *run) halted(reason string) {
+	r.mu.Lock()
+	first := r.halt == ""
+	if first {
+		r.halt = reason
 	}
+	r.mu.Unlock()
+	r.noMore()
+	if first {
+		r.tell(Event{Kind: EventHalted, Err: errors.New(reason)})
+	}
+}
+
+// over ends the run for this process, because others have ended it.
+func (r *run) endedBy(reason string) {
+	r.mu.Lock()
+	r.stopped = reason
+	r.mu.Unlock()
+	r.noMore()
 }
 
 // haltRun ends it for all processes.
@@ -181,10 +244,10 @@ func (r *run) haltRun(ctx context.Context, reason string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
 	defer cancel()
 	if err := r.ledger.Halt(ctx, reason); err != nil {
-		r.stopRun("", fmt.Errorf("the run could not be halted (%s): %w", reason, err))
+		r.stop(fmt.Errorf("%w: the run could not be halted (%s): %w", ErrBook, reason, err))
 		return
 	}
-	r.stopRun(reason, nil)
+	r.halted(reason)
 }
 
 func (r *run) goesOn(ctx context.Context) bool {
@@ -217,23 +280,13 @@ func (r *run) canaries(ctx context.Context) bool {
 		return r.goesOn(ctx)
 	}
 	r.stage(ctx, true)
-	if !r.goesOn(ctx) {
+	results, ok := r.canaryResults(ctx, ids)
+	if !ok {
 		return false
-	}
-	results, err := r.ledger.Results(ctx, ids)
-	if err != nil {
-		r.stopRun("", err)
-		return false
-	}
-	for _, c := range results {
-		if c.Status != StatusDone {
-			r.haltRun(ctx, fmt.Sprintf("canary %s: %s", c.Tenant, c.Error))
-			return false
-		}
 	}
 	r.tell(Event{Kind: EventCanaries})
 	if r.opt.AfterCanaries != nil {
-		if err := r.opt.AfterCanaries(ctx, results); err != nil {
+		if err := hook("AfterCanaries", func() error { return r.opt.AfterCanaries(ctx, results) }); err != nil {
 			if ctx.Err() == nil {
 				r.haltRun(ctx, "after the canaries: "+err.Error())
 			}
@@ -243,14 +296,60 @@ func (r *run) canaries(ctx context.Context) bool {
 	return r.goesOn(ctx)
 }
 
+// canaryResults waits until all canaries are done, and halts the run when one
+// is not going to be. One that this process can't reach may be done by another
+// one, for which it waits as long as for a server.
+func (r *run) canaryResults(ctx context.Context, ids []string) ([]Result, bool) {
+	for began := time.Now(); r.goesOn(ctx); {
+		results, err := r.ledger.Results(ctx, ids)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.stop(fmt.Errorf("%w: %w", ErrBook, err))
+			}
+			return nil, false
+		}
+		waiting := false
+		for _, c := range results {
+			switch {
+			case c.Status == StatusFailed, c.Status == StatusSkipped && time.Since(began) >= r.opt.Patience:
+				r.haltRun(ctx, fmt.Sprintf("canary %s: %s", c.Tenant, c.Error))
+				return nil, false
+			case c.Status != StatusDone && c.Status != "":
+				waiting = true
+			}
+		}
+		if !waiting {
+			return results, true
+		}
+		t := time.NewTimer(ask)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		case <-r.ended:
+		}
+		t.Stop()
+	}
+	return nil, false
+}
+
 // stage works until no tenant of the stage is left on any server. Servers are
 // looked for again: one can get its first tenant meanwhile.
 func (r *run) stage(ctx context.Context, canaries bool) {
+	// Servers may wait, and must not when the run is over.
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.ended:
+			cancel()
+		case <-asking.Done():
+		}
+	}()
 	for r.goesOn(ctx) {
-		servers, err := r.ledger.Servers(ctx, canaries)
+		servers, err := r.ledger.Servers(asking, canaries)
 		if err != nil {
-			if ctx.Err() == nil {
-				r.stopRun("", err)
+			if r.goesOn(ctx) {
+				r.stop(fmt.Errorf("%w: %w", ErrBook, err))
 			}
 			return
 		}

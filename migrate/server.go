@@ -19,6 +19,11 @@ type crew struct {
 	why   error
 	next  time.Time // when it is tried again
 	pause time.Duration
+	// blamed counts the tenants' turns that the server spoilt, and answered is
+	// when it was reached last: a tenant that is always to blame is not well
+	// itself.
+	blamed   map[string]int
+	answered time.Time
 }
 
 // A server that can't be reached is tried again after probeMin, then more and
@@ -31,7 +36,7 @@ const (
 // server gives the tenants on one server their turns, until none is left or
 // the server is given up.
 func (r *run) server(ctx context.Context, name string, canaries bool) {
-	c := &crew{r: r, name: name, free: make(chan struct{}, 1)}
+	c := &crew{r: r, name: name, free: make(chan struct{}, 1), blamed: map[string]int{}}
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	for r.goesOn(ctx) {
@@ -59,11 +64,14 @@ func (r *run) server(ctx context.Context, name string, canaries bool) {
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
-				r.stopRun("", err)
+				r.stop(fmt.Errorf("%w: %w", ErrBook, err))
 			}
 			return
 		case claim.Halted != "":
-			r.stopRun(claim.Halted, nil)
+			r.halted(claim.Halted)
+			return
+		case claim.Ended != "":
+			r.endedBy(claim.Ended)
 			return
 		case claim.Job == nil && claim.Next == 0:
 			return
@@ -108,6 +116,11 @@ func (c *crew) leave() {
 	c.mu.Lock()
 	c.busy--
 	c.mu.Unlock()
+	c.wake()
+}
+
+// wake lets the crew look for more.
+func (c *crew) wake() {
 	select {
 	case c.free <- struct{}{}:
 	default:
@@ -126,10 +139,17 @@ func (c *crew) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// unreachable notes that a tenant could not be tried because of the server.
-func (c *crew) unreachable(err error) {
+// unreachable notes that tenant could not be tried because of the server, and
+// reports whether it is rather the tenant: the server has answered others
+// while this one failed again and again.
+func (c *crew) unreachable(tenant string, err error) (itself bool) {
 	c.mu.Lock()
 	now := time.Now()
+	c.blamed[tenant]++
+	if c.blamed[tenant] >= c.r.opt.Attempts && !c.answered.IsZero() {
+		c.mu.Unlock()
+		return true
+	}
 	first := c.down.IsZero()
 	switch {
 	case first:
@@ -142,20 +162,18 @@ func (c *crew) unreachable(err error) {
 	if first {
 		c.r.tell(Event{Kind: EventServerDown, Server: c.name, Err: err})
 	}
+	return false
 }
 
-// reached notes that a connection was made.
+// reached notes that the server has answered.
 func (c *crew) reached() {
 	c.mu.Lock()
 	was := !c.down.IsZero()
-	c.down = time.Time{}
+	c.down, c.answered = time.Time{}, time.Now()
 	c.mu.Unlock()
 	if was {
 		c.r.tell(Event{Kind: EventServerUp, Server: c.name})
-		select { // there is room for more
-		case c.free <- struct{}{}:
-		default:
-		}
+		c.wake() // there is room for more
 	}
 }
 
@@ -165,7 +183,7 @@ func (c *crew) giveUp(ctx context.Context) {
 	err := c.why
 	c.mu.Unlock()
 	if skipErr := c.r.ledger.Skip(ctx, c.name, fmt.Sprintf("server %s can't be reached: %v", c.name, err)); skipErr != nil && ctx.Err() == nil {
-		c.r.stopRun("", skipErr)
+		c.r.stop(fmt.Errorf("%w: %w", ErrBook, skipErr))
 		return
 	}
 	c.r.tell(Event{Kind: EventServerLeft, Server: c.name, Err: err})

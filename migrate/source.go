@@ -48,11 +48,13 @@ type Ledger interface {
 	// Skip notes that the tenants which are left on the server get no turn,
 	// and why.
 	Skip(ctx context.Context, server, reason string) error
-	// Halt ends the run for all processes: no tenant is given out any more.
+	// Halt ends the run for all processes, and keeps these migrations from being
+	// begun again: no tenant is given out any more.
 	Halt(ctx context.Context, reason string) error
 	// Counts says how far the run is.
 	Counts(ctx context.Context) (Counts, error)
-	// Results returns what became of those of ids that the run has to do with.
+	// Results returns what became of those of ids that are in the fleet, also
+	// before the run.
 	Results(ctx context.Context, ids []string) ([]Result, error)
 	// End closes the book if nothing is left, and returns the report. Its
 	// Status is StatusHalted if the run was halted, with the Reason, and
@@ -67,8 +69,9 @@ type Claim struct {
 	// Next says, without a Job, when to ask again. Zero: never, nothing is
 	// left.
 	Next time.Duration
-	// Halted is why the run was halted, if it was.
-	Halted string
+	// Halted is why the run was halted, if it was, and Ended why others have
+	// ended it.
+	Halted, Ended string
 }
 
 // Job is one tenant's turn.
@@ -101,6 +104,9 @@ type Outcome struct {
 	Again     bool
 	After     time.Duration
 	Uncounted bool
+	// Unclean says that something of it may be left in the database: a
+	// statement that goes on without its connection.
+	Unclean bool
 	// Attention says that trying again is of no use until somebody has done
 	// something.
 	Attention bool
@@ -124,6 +130,9 @@ var (
 	ErrIncomplete = errors.New("some tenants are not at the target")
 	// ErrStopped is returned when the caller has ended a run before its end.
 	ErrStopped = errors.New("the migration run was stopped")
+	// ErrBook is returned when the books of a run can't be read or written. Run
+	// it again when they can.
+	ErrBook = errors.New("the books of the migration run can't be kept")
 	// ErrLost is returned by a [Job] whose tenant another process has taken
 	// over.
 	ErrLost = errors.New("another process has taken the tenant over")

@@ -10,69 +10,56 @@ import (
 )
 
 // turn is one tenant's, from its claim until it is given back.
+type turn struct {
+	r      *run
+	c      *crew
+	job    Job
+	res    Result
+	opened bool // its database was
+}
+
 func (r *run) turn(ctx context.Context, c *crew, job Job) {
-	res := job.Tenant()
+	t := &turn{r: r, c: c, job: job, res: job.Tenant()}
 	held, release := job.Hold(ctx)
 	began := time.Now()
-	changed, err := r.bring(held, c, job, &res)
-	res.Took = time.Since(began)
+	changed, err := t.bring(held)
+	t.res.Took = time.Since(began)
 	if err == nil {
 		// Its connection is closed, so another can have its turn while this one
 		// is written down.
 		c.leave()
+		defer c.wake() // now that it is
 	} else {
 		defer c.leave()
 	}
 	lost := errors.Is(context.Cause(held), ErrLost) || errors.Is(err, ErrLost)
 	release()
 	if changed {
-		r.opt.Retire(res.Tenant)
+		if err := hook("Retire", func() error { r.opt.Retire(t.res.Tenant); return nil }); err != nil {
+			r.stop(err)
+		}
 	}
 	if lost {
-		r.tell(Event{Kind: EventLost, Result: res, Server: res.Server})
+		r.tell(Event{Kind: EventLost, Result: t.res, Server: t.res.Server})
 		return
 	}
 	// Not under ctx: what was done is written down also when that has ended.
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), ledgerTimeout)
 	defer cancel()
-	r.settle(ctx, ending, c, job, res, err)
+	t.settle(ctx, ending, err)
 }
 
-// settle writes down what became of a turn.
-func (r *run) settle(ctx, ending context.Context, c *crew, job Job, res Result, err error) {
-	o := Outcome{Result: res}
-	e := Event{Server: res.Server, Err: err}
-	switch {
-	case err == nil:
-		o.Status, e.Kind = StatusDone, EventDone
-		if res.To > r.target {
-			e.Kind = EventAhead
-		}
-	case ctx.Err() != nil: // it is not the tenant's fault
-		o.Again, o.Uncounted = true, true
-	default:
-		f := judge(err, job.Classify)
-		o.Error, o.SQLState, o.Version, o.Key = err.Error(), f.sqlState, f.version, f.key
-		switch {
-		case f.server:
-			c.unreachable(err)
-			o.Again, o.Uncounted = true, true
-		case f.transient && res.Attempts < r.opt.Attempts:
-			// Many that waited for the same thing must not come back together.
-			o.Again, o.After = true, jitter(r.opt.pause(res.Attempts))
-			e.Kind, e.Pause = EventRetry, o.After
-		default:
-			o.Status, o.Attention, e.Kind = StatusFailed, !f.transient, EventFailed
-		}
-	}
-	e.Result = o.Result
-	same, err := job.End(ending, o)
+// settle writes down what became of the turn.
+func (t *turn) settle(ctx, ending context.Context, err error) {
+	r, res := t.r, t.res
+	o, e := t.outcome(ctx, err)
+	same, err := t.job.End(ending, o)
 	switch {
 	case errors.Is(err, ErrLost):
 		r.tell(Event{Kind: EventLost, Result: res, Server: res.Server})
 		return
 	case err != nil:
-		r.stopRun("", fmt.Errorf("what became of tenant %s could not be written down; run it again: %w", res.Tenant, err))
+		r.stop(fmt.Errorf("%w: what became of tenant %s could not be written down: %w", ErrBook, res.Tenant, err))
 		return
 	case e.Kind != "":
 		r.tell(e)
@@ -82,18 +69,57 @@ func (r *run) settle(ctx, ending context.Context, c *crew, job Job, res Result, 
 	}
 }
 
+// outcome says what to do about the turn's end, and what to tell of it.
+func (t *turn) outcome(ctx context.Context, err error) (o Outcome, e Event) {
+	o.Result = t.res
+	o.Error, o.SQLState, o.Version = "", "", 0 // of an earlier attempt
+	e.Server, e.Err = t.res.Server, err
+	again := func(after time.Duration) { o.Again, o.Uncounted, o.After = true, true, after }
+	switch {
+	case err == nil:
+		o.Status, e.Kind = StatusDone, EventDone
+		if t.res.To > t.r.target {
+			e.Kind = EventAhead
+		}
+	case ctx.Err() != nil, errors.Is(err, ErrBook): // not the tenant's fault
+		o.Unclean = t.opened
+		again(0)
+	default:
+		f := judge(err, t.opened, t.job.Classify)
+		o.Error, o.SQLState, o.Version, o.Key = err.Error(), f.sqlState, f.version, f.key
+		o.Unclean = t.opened && f.transient
+		if !f.server {
+			t.c.reached()
+		}
+		switch {
+		case f.server && !t.c.unreachable(t.res.Tenant, err):
+			// Others are tried first, in case that it is this one's fault.
+			again(probeMax)
+		case f.transient && !f.server && t.res.Attempts < t.r.opt.Attempts:
+			// Many that waited for the same thing must not come back together.
+			o.Again, o.After = true, jitter(t.r.opt.pause(t.res.Attempts))
+			e.Kind, e.Pause = EventRetry, o.After
+		default:
+			o.Status, o.Attention, e.Kind = StatusFailed, !f.transient, EventFailed
+		}
+	}
+	e.Result = o.Result
+	return o, e
+}
+
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
 
 // bring brings one tenant to the target.
-func (r *run) bring(ctx context.Context, c *crew, job Job, res *Result) (changed bool, err error) {
+func (t *turn) bring(ctx context.Context) (changed bool, err error) {
+	r, res := t.r, &t.res
 	defer func() {
 		if p := recover(); p != nil { // of a migration written in Go
-			err = fmt.Errorf("the migration panicked: %v\n%s", p, debug.Stack())
+			changed, err = true, fmt.Errorf("the migration panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	ex, err := job.Open(ctx, Lock{LockTimeout: r.opt.LockTimeout, StatementTimeout: r.opt.StatementTimeout})
+	ex, err := t.job.Open(ctx, Lock{LockTimeout: r.opt.LockTimeout, StatementTimeout: r.opt.StatementTimeout})
 	if err != nil {
 		return false, err
 	}
@@ -102,9 +128,10 @@ func (r *run) bring(ctx context.Context, c *crew, job Job, res *Result) (changed
 			err = closeErr
 		}
 	}()
-	c.reached()
+	t.opened = true
+	t.c.reached()
 	// Who was paused before he had the lock may have lost the tenant meanwhile.
-	if err := job.Held(ctx); err != nil {
+	if err := t.job.Held(ctx); err != nil {
 		return false, err
 	}
 	if res.From < 0 { // nobody keeps a book

@@ -15,6 +15,8 @@ import (
 // Subject is a tenant whose database [Verify] looks into.
 type Subject struct {
 	Tenant, Server string
+	// Ref is what the list itself calls the tenant; Drifts repeat it.
+	Ref string
 	// Booked is what a catalog knows of its schema; nil where there is none.
 	Booked *Booked
 	// Open opens the database for reading.
@@ -60,8 +62,11 @@ type Drift struct {
 	Server string    `json:"server,omitempty"`
 	Kind   DriftKind `json:"kind"`
 	Detail string    `json:"detail"`
-	// Version is that of the database, for DriftVersion and DriftBook.
-	Version int64 `json:"version,omitempty"`
+	// Version is that of the database, for DriftVersion and DriftBook, and Booked
+	// what the catalog said of it.
+	Version int64  `json:"version,omitempty"`
+	Booked  int64  `json:"booked,omitempty"`
+	Ref     string `json:"ref,omitempty"`
 }
 
 // DriftKind is the kind of a [Drift].
@@ -203,7 +208,11 @@ func usualSchemas(looks []look) map[int64]usualSchema {
 
 func (v *Verification) judge(l look, usual usualSchema) {
 	add := func(kind DriftKind, version int64, format string, args ...any) {
-		v.Drifts = append(v.Drifts, Drift{Tenant: l.s.Tenant, Server: l.s.Server, Kind: kind, Version: version, Detail: fmt.Sprintf(format, args...)})
+		d := Drift{Tenant: l.s.Tenant, Server: l.s.Server, Ref: l.s.Ref, Kind: kind, Version: version, Detail: fmt.Sprintf(format, args...)}
+		if l.s.Booked != nil {
+			d.Booked = l.s.Booked.Version
+		}
+		v.Drifts = append(v.Drifts, d)
 	}
 	if l.err != nil {
 		add(DriftUnreachable, 0, "%v", l.err)

@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gorm-tenancy/tenancy/catalog"
+	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
 const (
@@ -94,8 +96,11 @@ func (ses *session) throughFence(ctx context.Context, f facts, connect func() er
 }
 
 // openTenant returns a pool of the administrator's connections to the database.
-func (ses *session) openTenant() (*sql.DB, error) {
+func (ses *session) openTenant() (*sql.DB, error) { return ses.openTenantWith(nil) }
+
+func (ses *session) openTenantWith(params map[string]string) (*sql.DB, error) {
 	cfg := ses.s.adm.Copy()
+	maps.Copy(cfg.RuntimeParams, params)
 	cfg.RuntimeParams["application_name"] = ses.token
 	// What ServerConfig.Settings sets is the application's; these precede it.
 	for name, value := range map[string]string{"statement_timeout": "0", "default_transaction_read_only": "off"} {
@@ -117,9 +122,23 @@ func (ses *session) openTenant() (*sql.DB, error) {
 // DB implements [catalog.Session]. The pool has at most two connections, and
 // is closed by Close if it was not before. A successor that steals the name
 // ends them.
-func (ses *session) DB(ctx context.Context) (*sql.DB, error) {
+func (ses *session) DB(ctx context.Context) (*sql.DB, error) { return ses.dbWith(ctx, nil) }
+
+// MigrationDB implements [catalog.SessionLocker].
+func (ses *session) MigrationDB(ctx context.Context, l migrate.Lock) (*sql.DB, error) {
+	params := map[string]string{
+		"lock_timeout":      milliseconds(l.LockTimeout),
+		"statement_timeout": milliseconds(l.StatementTimeout),
+	}
+	if l.ReadOnly {
+		params["default_transaction_read_only"] = "on"
+	}
+	return ses.dbWith(ctx, params)
+}
+
+func (ses *session) dbWith(ctx context.Context, params map[string]string) (*sql.DB, error) {
 	doing := fmt.Sprintf("opening %q", ses.name)
-	db, err := ses.openTenant()
+	db, err := ses.openTenantWith(params)
 	if err != nil {
 		return nil, explain(doing, err)
 	}

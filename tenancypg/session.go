@@ -17,7 +17,10 @@ import (
 	"github.com/gorm-tenancy/tenancy/catalog"
 )
 
-var _ catalog.Session = (*session)(nil)
+var (
+	_ catalog.Session       = (*session)(nil)
+	_ catalog.SessionLocker = (*session)(nil)
+)
 
 const (
 	lockPauseMin = 5 * time.Millisecond
