@@ -3,7 +3,6 @@ package main
 import (
 	"database/sql"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,28 +13,38 @@ import (
 	"github.com/gorm-tenancy/tenancy/catalog"
 )
 
-// inTurn returns the tenants in the order in which they are migrated.
-func (p *place) inTurn(t *testing.T) []catalog.Tenant {
+// block keeps others from writing to the tenants' databases until unblock.
+func (p *place) block(t *testing.T) (unblock func()) {
 	t.Helper()
-	all := parse[[]catalog.Tenant](t, p.ok(t, "list", "--json"))
-	slices.SortFunc(all, func(a, b catalog.Tenant) int { return strings.Compare(a.UID, b.UID) })
-	return all
+	var all []*sql.DB
+	for _, tenant := range parse[[]catalog.Tenant](t, p.ok(t, "list", "--json")) {
+		db, err := sql.Open("sqlite", filepath.Join(p.dir, tenant.Server, tenant.Database))
+		require.NoError(t, err)
+		db.SetMaxOpenConns(1)
+		_, err = db.Exec("BEGIN IMMEDIATE")
+		require.NoError(t, err)
+		all = append(all, db)
+	}
+	return func() {
+		for _, db := range all {
+			_, err := db.Exec("ROLLBACK")
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+		}
+	}
 }
 
-// block keeps others from writing to a tenant's database until unblock.
-func (p *place) block(t *testing.T, tenant catalog.Tenant) (unblock func()) {
+// atWork waits until a tenant is in work.
+func (p *place) atWork(t *testing.T) {
 	t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(p.dir, tenant.Server, tenant.Database))
+	db, err := sql.Open("sqlite", filepath.Join(p.dir, "main.db"))
 	require.NoError(t, err)
-	db.SetMaxOpenConns(1)
-	_, err = db.Exec("BEGIN IMMEDIATE")
-	require.NoError(t, err)
-	unblock = func() {
-		_, err := db.Exec("ROLLBACK")
-		require.NoError(t, err)
-		require.NoError(t, db.Close())
-	}
-	return unblock
+	defer func() { require.NoError(t, db.Close()) }()
+	require.Eventually(t, func() bool {
+		var n int
+		err := db.QueryRow("SELECT count(*) FROM tenancy_tenants WHERE lease_owner <> ''").Scan(&n)
+		return err == nil && n == 1
+	}, patience, patience/1000)
 }
 
 func TestBar(t *testing.T) {
@@ -83,20 +92,21 @@ func TestCtrlC(t *testing.T) {
 func testStop(t *testing.T, end func(*testing.T, *terminal)) {
 	p := newPlace(t).with(t, "acme", "bravo", "delta")
 	p.addMigration(t, 2, "ALTER TABLE orders ADD COLUMN note text;")
-	unblock := p.block(t, p.inTurn(t)[1])
+	unblock := p.block(t)
 	term := p.terminal(t, "migrate", "--workers", "1")
-	term.expect(t, "(1/3") // the second one is in work
+	p.atWork(t)
+	term.expect(t, "(0/3")
 	end(t, term)
 	term.expect(t, "stopping: what is in work is finished first")
 	unblock()
 	code, seen := term.ends(t)
 	require.Equal(t, 2, code, seen)
-	require.Contains(t, seen, "stopped: 2 done, 1 left")
+	require.Contains(t, seen, "stopped: 1 done, 2 left")
 	require.Contains(t, seen, "stopped; run it again to go on")
 	o := p.fails(t, 2, "run `tenancy migrate`", "status")
-	require.Contains(t, o.out, "1 behind")
+	require.Contains(t, o.out, "2 behind")
 
-	require.Contains(t, p.ok(t, "migrate"), "done: 1 done, 2 up to date before")
+	require.Contains(t, p.ok(t, "migrate"), "done: 2 done, 1 up to date before")
 	p.ok(t, "status")
 	require.Equal(t, 3, strings.Count(p.ok(t, "exec", "SELECT note FROM orders UNION SELECT 'there'"), "there"))
 }

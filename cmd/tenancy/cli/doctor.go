@@ -198,7 +198,7 @@ func (d *doctor) tenants(loads []catalog.Load) {
 	}
 	switch code := statusCode(st); {
 	case code == exitHalted:
-		d.add("migrations", fail, "the last run was halted: "+haltedReason(st), "mend it, then run `"+name+" retry`")
+		d.add("migrations", fail, "they are halted: "+st.Halted, "mend it, then run `"+name+" retry`")
 	case st.Attention > 0:
 		d.add("migrations", fail, fmt.Sprintf("they failed in %s", tenants(st.Attention)), "mend it, then run `"+name+" retry`")
 	case st.Behind > 0:
@@ -213,15 +213,6 @@ func (d *doctor) tenants(loads []catalog.Load) {
 		return
 	}
 	d.add("unfinished work", ok, "none", "")
-}
-
-func haltedReason(st catalog.Status) string {
-	for _, run := range st.Runs {
-		if run.Fingerprint == st.Fingerprint {
-			return run.Halted
-		}
-	}
-	return ""
 }
 
 // reach opens a tenant of each server as the application does.

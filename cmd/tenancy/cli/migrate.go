@@ -83,7 +83,7 @@ func (b builder) halt() *cobra.Command {
 				return r.printJSON(map[string]int{"halted": n})
 			}
 			if n == 0 {
-				_, err = fmt.Fprintln(r.out, "no migration run is going on")
+				_, err = fmt.Fprintln(r.out, "no migration run is going on that is not halted already")
 				return err
 			}
 			_, err = fmt.Fprintf(r.out, "%s halted; go on by `%s retry`\n", count(n, "run is", "runs are"), r.opts.Name)
@@ -125,6 +125,9 @@ func (r *run) migrate(m *migration) error {
 	if report == nil {
 		return r.cause(err)
 	}
+	if notBegun(report, err) && r.ctx.Err() == nil {
+		return err
+	}
 	if err := r.printReport(m, report); err != nil {
 		return err
 	}
@@ -133,6 +136,13 @@ func (r *run) migrate(m *migration) error {
 		return exitCode(code)
 	}
 	return r.cause(err)
+}
+
+// notBegun reports whether the tenants' run could not begin: what was asked for
+// is impossible, or the catalog can't be reached. Nobody has stopped it then,
+// whatever the report says.
+func notBegun(report *migrate.Report, err error) bool {
+	return report.Run == "" && report.Status == migrate.StatusStopped && !errors.Is(err, migrate.ErrStopped)
 }
 
 // bring migrates what m says.

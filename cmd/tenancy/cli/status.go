@@ -12,7 +12,7 @@ func (b builder) status() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "say how far the tenants' schemas are", Args: noArgs,
 		Long: "Says how far the tenants' schemas are, by what the catalog knows. Exit code 2: some\n" +
-			"are behind, or work is unfinished. 3: the last run of these migrations was halted.",
+			"are behind, or work is unfinished. 3: these migrations are halted.",
 		RunE: b.do(func(r *run, _ []string) error {
 			st, err := r.cat.Status(r.ctx)
 			if err != nil {
@@ -32,15 +32,10 @@ func (b builder) status() *cobra.Command {
 }
 
 func statusCode(st catalog.Status) int {
-	for _, run := range st.Runs { // the last one first
-		if run.Fingerprint == st.Fingerprint {
-			if run.Halted != "" && st.Behind > 0 {
-				return exitHalted
-			}
-			break
-		}
-	}
-	if st.Behind+st.Attention+st.Unfinished > 0 {
+	switch {
+	case st.Halted != "" && st.Behind > 0:
+		return exitHalted
+	case st.Behind+st.Attention+st.Unfinished > 0:
 		return exitPartial
 	}
 	return exitDone
@@ -74,7 +69,7 @@ func (r *run) printStatus(st catalog.Status) error {
 	}
 	switch {
 	case statusCode(st) == exitHalted:
-		r.err.sayf("the last run was halted; go on by `%s retry`", r.opts.Name)
+		r.err.sayf("these migrations are halted: %s; go on by `%s retry`", printable(st.Halted), r.opts.Name)
 	case st.Attention > 0:
 		r.err.sayf("mend what is wrong (see `%s list`), then `%[1]s retry`", r.opts.Name)
 	case st.Behind > 0:
@@ -88,8 +83,8 @@ func (r *run) printStatus(st catalog.Status) error {
 
 func endOf(run catalog.Run) string {
 	switch {
-	case run.Halted != "":
-		return "halted: " + run.Halted
+	case run.Ended != nil && run.Note != "":
+		return moment(*run.Ended) + ", " + run.Note
 	case run.Ended != nil:
 		return moment(*run.Ended)
 	case run.Processes > 0:
