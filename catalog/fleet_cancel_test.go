@@ -44,7 +44,7 @@ func TestCancelledRunKeepsNoLease(t *testing.T) {
 			cancel()
 			require.ErrorIs(t, err, context.Canceled)
 			var leases int
-			require.NoError(t, main.QueryRow("SELECT count(*) FROM tenancy_tenants WHERE lease_owner <> ''").Scan(&leases))
+			require.NoError(t, main.QueryRow("SELECT count(*) FROM tenancy_tenants WHERE lease_until > 0").Scan(&leases))
 			require.Zero(t, leases)
 		}
 	})
