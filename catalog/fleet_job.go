@@ -17,8 +17,8 @@ import (
 // migrate a database than a Session: one connection, with a lock in the
 // database itself, under which no session's work is hurt.
 type DatabaseLocker interface {
-	// LockDatabase opens the database name, which is not fenced, with the
-	// administrator's rights.
+	// LockDatabase opens the database name with the administrator's rights. If
+	// it is fenced so that only a session can, the error is migrate.ErrFenced.
 	LockDatabase(ctx context.Context, name string, l migrate.Lock) (*migrate.Exclusive, error)
 }
 
@@ -79,8 +79,8 @@ func (j *job) ask(ctx context.Context) error {
 	return nil
 }
 
-// Open implements migrate.Job. A suspended tenant's database is fenced, and
-// opened by a session.
+// Open implements migrate.Job. A suspended tenant's database may be fenced so
+// that only a session can open it.
 func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, error) {
 	c := j.b.c
 	server, err := c.server(j.t.Server)
@@ -95,7 +95,7 @@ func (j *job) Open(ctx context.Context, l migrate.Lock) (*migrate.Exclusive, err
 			return nil, err
 		}
 	}
-	if locker, ok := server.(DatabaseLocker); ok && j.t.State != Suspended {
+	if locker, ok := server.(DatabaseLocker); ok {
 		ex, err := locker.LockDatabase(ctx, j.t.Database, l)
 		if !errors.Is(err, migrate.ErrFenced) {
 			return ex, err

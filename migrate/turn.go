@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"time"
 )
 
@@ -114,11 +113,6 @@ func jitter(d time.Duration) time.Duration {
 // bring brings one tenant to the target.
 func (t *turn) bring(ctx context.Context) (changed bool, err error) {
 	r, res := t.r, &t.res
-	defer func() {
-		if p := recover(); p != nil { // of a migration written in Go
-			changed, err = true, fmt.Errorf("the migration panicked: %v\n%s", p, debug.Stack())
-		}
-	}()
 	ex, err := t.job.Open(ctx, Lock{LockTimeout: r.opt.LockTimeout, StatementTimeout: r.opt.StatementTimeout})
 	if err != nil {
 		return false, err
@@ -143,7 +137,10 @@ func (t *turn) bring(ctx context.Context) (changed bool, err error) {
 			return false, nil
 		}
 	}
-	res.Applied, err = r.m.Up(ctx, ex.DB, r.target)
+	err = hook("the migration", func() (err error) {
+		res.Applied, err = r.m.Up(ctx, ex.DB, r.target)
+		return err
+	})
 	if err == nil && len(res.Applied) > 0 {
 		res.To = r.target
 		return true, nil

@@ -2,6 +2,7 @@ package tenancypg
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type lockConnector struct {
 	mu   sync.Mutex
 	pid  uint32 // of the connection that has the lock; 0 before
 	lost bool   // that connection is gone
+	made []*lockConn
 }
 
 // lockConn is one of them.
@@ -54,7 +56,27 @@ func (c *lockConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		_ = lc.conn.Close()
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = append(c.made, lc)
 	return lc, nil
+}
+
+// end closes db, and what sql.DB.Close leaves to whoever has it in use: after a
+// panic nobody has, and the lock would stay.
+func (c *lockConnector) end(db *sql.DB) error {
+	err := db.Close()
+	c.mu.Lock()
+	made := c.made
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	for _, lc := range made {
+		if pc := lc.Conn().PgConn(); !pc.IsClosed() {
+			_ = pc.Close(ctx)
+		}
+	}
+	return err
 }
 
 // Driver implements [driver.Connector].

@@ -157,7 +157,7 @@ func lockDatabase(ctx context.Context, at lockTarget, l migrate.Lock) (*migrate.
 		_ = db.Close()
 		return nil, explain(doing, lockError(err))
 	}
-	return &migrate.Exclusive{DB: db, Close: db.Close}, nil
+	return &migrate.Exclusive{DB: db, Close: func() error { return c.end(db) }}, nil
 }
 
 // lockConfig is base with the settings that migrations need. They are in the
