@@ -14,7 +14,8 @@ import (
 // and [Catalog.MigrateTenants]. When the main database fails it stops there,
 // and the report's status is migrate.StatusHalted.
 func (c *Catalog) MigrateAll(ctx context.Context, opt migrate.Options) (*migrate.Report, error) {
-	if err := opt.Validate(); err != nil {
+	opt, err := c.migrateOptions(opt)
+	if err != nil {
 		return nil, err
 	}
 	if err := c.Migrate(ctx); err != nil {
@@ -80,14 +81,23 @@ func (c *Catalog) MigrateTenants(ctx context.Context, opt migrate.Options) (*mig
 	if c.cfg.Migrator == nil {
 		return nil, &tenancy.Error{Op: "migrate", Detail: "Config.Migrator is not set"}
 	}
-	// What waits for a lock must be over before another takes the tenant over.
+	opt, err := c.migrateOptions(opt)
+	if err != nil {
+		return nil, err
+	}
+	return migrate.Run(ctx, fleetSource{c}, c.cfg.Migrator, opt)
+}
+
+// migrateOptions finds what is wrong with opt before anything is done. What
+// waits for a lock must be over before another takes the tenant over.
+func (c *Catalog) migrateOptions(opt migrate.Options) (migrate.Options, error) {
 	switch {
 	case opt.LockTimeout == 0:
 		opt.LockTimeout = min(5*time.Second, c.cfg.Lease/2)
 	case opt.LockTimeout < 0, opt.LockTimeout >= c.cfg.Lease:
-		return nil, &tenancy.Error{Op: "migrate", Detail: "LockTimeout must be shorter than Config.Lease, " + c.cfg.Lease.String()}
+		return opt, &tenancy.Error{Op: "migrate", Detail: "LockTimeout must be shorter than Config.Lease, " + c.cfg.Lease.String()}
 	}
-	return migrate.Run(ctx, fleetSource{c}, c.cfg.Migrator, opt)
+	return opt, opt.Validate()
 }
 
 // MigrateTenant brings one tenant to the target, if it is not there. When
@@ -106,16 +116,22 @@ func (c *Catalog) MigrateTenant(ctx context.Context, id string) error {
 // again without migrate.Options.Retry; others are. It returns how many
 // migrations it has halted: one, unless different programs are at it.
 func (c *Catalog) HaltMigrations(ctx context.Context, reason string) (int, error) {
-	if reason == "" {
+	if reason = printableText(reason); reason == "" {
 		reason = "halted by hand"
 	}
-	n, err := c.store.exec(ctx, "INSERT INTO "+haltsTable+" (fingerprint, reason)"+
-		" SELECT DISTINCT fingerprint, CAST(? AS text) FROM "+runsTable+" r WHERE ended_at IS NULL AND "+c.store.live("r")+
-		" ON CONFLICT DO NOTHING", printableText(reason))
+	// Those that go on although their migrations are halted already.
+	even, err := c.store.exec(ctx, "UPDATE "+runsTable+" SET ended_at = "+c.store.d.now+", note = ? WHERE selective = 1 AND ended_at IS NULL"+
+		" AND fingerprint IN (SELECT fingerprint FROM "+haltsTable+")", reason)
 	if err != nil {
 		return 0, c.mainError("halt", err)
 	}
-	return int(n), nil
+	n, err := c.store.exec(ctx, "INSERT INTO "+haltsTable+" (fingerprint, reason)"+
+		" SELECT DISTINCT fingerprint, CAST(? AS text) FROM "+runsTable+" r WHERE ended_at IS NULL AND "+c.store.live("r")+
+		" ON CONFLICT DO NOTHING", reason)
+	if err != nil {
+		return 0, c.mainError("halt", err)
+	}
+	return int(n + even), nil
 }
 
 // live says that a process is at the run r.

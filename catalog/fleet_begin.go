@@ -89,6 +89,11 @@ func (s fleetSource) Begin(ctx context.Context, want migrate.Want) (migrate.Ledg
 	case err != nil:
 		return nil, nil, c.mainError("migrate", err)
 	case seen.pending+seen.attention == 0 && seen.all >= len(want.Only) && !want.DryRun:
+		if want.Retry && len(want.Only) == 0 { // nothing is left of what was halted
+			if _, err := c.store.exec(ctx, "DELETE FROM "+haltsTable+" WHERE fingerprint = ?", want.Fingerprint); err != nil {
+				return nil, nil, c.mainError("migrate", err)
+			}
+		}
 		return nil, &migrate.Report{Target: want.Target, Fingerprint: want.Fingerprint, Began: b.began,
 			UpToDate: seen.all - seen.ahead, Ahead: seen.ahead}, nil
 	case want.DryRun, seen.pending == 0 && (seen.attention == 0 || !want.Retry):
@@ -264,15 +269,18 @@ func (b *book) shareCanaries(ctx context.Context, tx *sql.Tx, theirs string) err
 	return err
 }
 
-// forgetRuns deletes runs that ended long ago.
+// forgetRuns deletes runs that ended long ago. Those of some tenants are many
+// where each is migrated on its first use, and say little.
 func (b *book) forgetRuns(ctx context.Context, tx *sql.Tx) error {
 	const keep = 100
 	s := b.c.store
-	if _, err := tx.ExecContext(ctx, s.d.rebind("DELETE FROM "+membersTable+" WHERE run <= ? AND until < "+s.d.nowMS), b.run-keep); err != nil {
+	old := "(selective = 1 AND id <= ? OR selective = 0 AND id NOT IN (SELECT id FROM " + runsTable + " WHERE selective = 0 ORDER BY id DESC LIMIT ?))"
+	if _, err := tx.ExecContext(ctx, s.d.rebind("DELETE FROM "+membersTable+" WHERE until < "+s.d.nowMS+
+		" AND run IN (SELECT id FROM "+runsTable+" WHERE "+old+")"), b.run-keep, keep); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, s.d.rebind("DELETE FROM "+runsTable+" WHERE id <= ? AND NOT EXISTS (SELECT 1 FROM "+membersTable+
-		" WHERE run = id)"), b.run-keep)
+	_, err := tx.ExecContext(ctx, s.d.rebind("DELETE FROM "+runsTable+" WHERE "+old+" AND NOT EXISTS (SELECT 1 FROM "+membersTable+
+		" WHERE run = id)"), b.run-keep, keep)
 	return err
 }
 

@@ -30,8 +30,14 @@ func (b *book) stage(canaries bool) (where string, args []any) {
 func (b *book) left() (where string, args []any) {
 	now := b.c.store.d.nowMS
 	where = inFleet + " AND " + behind + " AND attention <> ? AND (lease_until >= " + now +
-		" OR task = '' AND (run <> ? OR attempts < ?))"
+		" OR task = '' AND (" + b.c.store.fresh() + " OR attempts < ?))"
 	return where, append(b.behindArgs(), b.want.Fingerprint, b.run, b.want.Attempts)
+}
+
+// fresh says that a row's attempts are not this run's, nor those of one that is
+// going on beside it: two must not count each other's out.
+func (s *store) fresh() string {
+	return "(run <> ? AND NOT EXISTS (SELECT 1 FROM " + runsTable + " r WHERE r.id = " + tenantsTable + ".run AND r.ended_at IS NULL AND " + s.live("r") + "))"
 }
 
 // Servers implements migrate.Ledger. When nothing is left it waits for tenants
@@ -43,8 +49,12 @@ func (b *book) Servers(ctx context.Context, canaries bool) ([]string, error) {
 		if err != nil || len(names) > 0 || canaries {
 			return names, err
 		}
-		if settled, err := b.settled(ctx); settled || err != nil {
+		settled, err := b.settled(ctx)
+		if err != nil {
 			return nil, err
+		}
+		if settled { // one may have come out since it was looked
+			return b.servers(ctx, canaries)
 		}
 		select {
 		case <-ctx.Done():
@@ -138,10 +148,10 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
 	defer cancel()
 	row, err := s.one(asking, "UPDATE "+tenantsTable+" SET lease_owner = ? || CASE WHEN lease_owner = '' THEN '' ELSE ? END,"+
-		" lease_until = "+s.d.nowMS+" + ?, attempts = CASE WHEN run = ? THEN attempts + 1 ELSE 1 END,"+
+		" lease_until = "+s.d.nowMS+" + ?, attempts = CASE WHEN "+s.fresh()+" THEN 1 ELSE attempts + 1 END,"+
 		" outcome = CASE WHEN run = ? THEN outcome ELSE '' END, failure = '', run = ?, revision = revision + 1, updated_at = "+s.d.now+
 		" WHERE uid = (SELECT uid FROM "+tenantsTable+" WHERE server = ? AND "+inFleet+" AND task = '' AND "+behind+
-		" AND attention <> ? AND (run <> ? OR attempts < ? AND next_at <= "+s.d.nowMS+")"+
+		" AND attention <> ? AND ("+s.fresh()+" OR attempts < ? AND next_at <= "+s.d.nowMS+")"+
 		" AND (lease_owner = '' OR lease_until < "+s.d.nowMS+")"+stage+
 		" AND EXISTS (SELECT 1 FROM "+runsTable+" WHERE id = ? AND ended_at IS NULL)"+halted+
 		// By the index: the rows that are done are at its other end.
@@ -166,20 +176,23 @@ func (b *book) none(ctx context.Context, server string, canaries bool) (migrate.
 	var next sql.NullInt64
 	err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT (SELECT reason FROM "+haltsTable+" WHERE fingerprint = ?),"+
 		" (SELECT note FROM "+runsTable+" WHERE id = ? AND ended_at IS NULL), count(*),"+
-		" min(CASE WHEN lease_until >= "+s.d.nowMS+" THEN lease_until WHEN run = ? THEN next_at ELSE 0 END) - "+s.d.nowMS+
+		" min(CASE WHEN lease_until >= "+s.d.nowMS+" THEN lease_until WHEN "+s.fresh()+" THEN 0 ELSE next_at END) - "+s.d.nowMS+
 		" FROM "+tenantsTable+" WHERE server = ? AND "+where+stage), append(all, stageArgs...)...).Scan(&halted, &ended, &n, &next)
 	switch {
 	case err != nil:
 		return migrate.Claim{}, b.c.mainError("migrate", err)
-	case halted.String != "" && !b.evenHalted:
+	case halted.Valid && !b.evenHalted:
 		return migrate.Claim{Halted: halted.String}, nil
 	case !ended.Valid:
 		return migrate.Claim{Ended: b.why(ctx)}, nil
 	case n == 0:
 		return migrate.Claim{}, nil
 	}
-	return migrate.Claim{Next: max(time.Millisecond, time.Duration(next.Int64)*time.Millisecond)}, nil
+	return migrate.Claim{Next: max(shortestWait, time.Duration(next.Int64)*time.Millisecond)}, nil
 }
+
+// shortestWait is for a row that somebody holds for a moment.
+const shortestWait = 20 * time.Millisecond
 
 // why says why the run was ended by others.
 func (b *book) why(ctx context.Context) string {

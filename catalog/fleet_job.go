@@ -169,6 +169,9 @@ func (j *job) End(ctx context.Context, o migrate.Outcome) (same int, err error) 
 	case o.To != j.t.Version:
 		u.raw("fingerprint = ''") // not known
 	}
+	if o.Status == migrate.StatusFailed && !o.Attention { // it has no further turn
+		u.raw("attempts = CASE WHEN attempts < ? THEN ? ELSE attempts END", b.want.Attempts, b.want.Attempts)
+	}
 	if o.Uncounted {
 		u.raw("attempts = attempts - 1")
 	} else {

@@ -22,8 +22,10 @@ func (b *book) report(ctx context.Context) (*migrate.Report, error) {
 		if err == nil {
 			r.Began = began
 		}
+	}
+	if !b.want.DryRun {
 		var halted sql.NullString
-		err = s.db.QueryRowContext(ctx, s.d.rebind("SELECT reason FROM "+haltsTable+" WHERE fingerprint = ?"), b.want.Fingerprint).Scan(&halted)
+		err := s.db.QueryRowContext(ctx, s.d.rebind("SELECT reason FROM "+haltsTable+" WHERE fingerprint = ?"), b.want.Fingerprint).Scan(&halted)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return nil, b.c.mainError("migrate", err)
 		}
@@ -34,8 +36,7 @@ func (b *book) report(ctx context.Context) (*migrate.Report, error) {
 	only, args := among(b.want.Only)
 	found := map[string]bool{}
 	err := s.each(ctx, "("+counted+" OR run = ? AND run <> 0)"+only, append([]any{b.run}, args...), func(t Tenant) error {
-		found[t.ID] = true
-		b.count(r, t)
+		found[t.ID] = b.count(r, t) || found[t.ID]
 		return nil
 	})
 	if err != nil {
@@ -51,12 +52,12 @@ func (b *book) report(ctx context.Context) (*migrate.Report, error) {
 }
 
 // count adds a row to the report.
-func (b *book) count(r *migrate.Report, t Tenant) {
+func (b *book) count(r *migrate.Report, t Tenant) (counted bool) {
 	if t.Version > b.want.Target {
 		if slices.Contains(countedStates, t.State) {
 			r.Ahead++
 		}
-		return
+		return true
 	}
 	res := b.result(t)
 	switch {
@@ -67,6 +68,7 @@ func (b *book) count(r *migrate.Report, t Tenant) {
 	case res.Status != "":
 		r.Tenants = append(r.Tenants, res)
 	}
+	return res.Status != ""
 }
 
 // result says what became of a tenant; "" if it is none that could be migrated.
@@ -123,7 +125,8 @@ func (b *book) result(t Tenant) migrate.Result {
 // Results implements migrate.Ledger: also those that had no turn in this run.
 func (b *book) Results(ctx context.Context, ids []string) (all []migrate.Result, err error) {
 	where, args := among(ids)
-	err = b.c.store.each(ctx, counted+where, args, func(t Tenant) error {
+	only, onlyArgs := among(b.want.Only)
+	err = b.c.store.each(ctx, counted+where+only, append(args, onlyArgs...), func(t Tenant) error {
 		all = append(all, b.result(t))
 		return nil
 	})

@@ -13,7 +13,6 @@ func (r *run) canaries(ctx context.Context) bool {
 	if len(ids) == 0 {
 		return r.goesOn(ctx)
 	}
-	r.stage(ctx, true)
 	results, ok := r.canaryResults(ctx, ids)
 	if !ok {
 		return false
@@ -35,6 +34,11 @@ func (r *run) canaries(ctx context.Context) bool {
 // one, for which it waits as long as for a server.
 func (r *run) canaryResults(ctx context.Context, ids []string) ([]Result, bool) {
 	for began := time.Now(); r.goesOn(ctx); {
+		// Again: one that was moving, or somebody else's, may have come back.
+		r.stage(ctx, true)
+		if !r.goesOn(ctx) {
+			return nil, false
+		}
 		results, err := r.ledger.Results(ctx, ids)
 		if err != nil {
 			if ctx.Err() == nil {

@@ -19,6 +19,7 @@ import (
 type fault struct {
 	transient bool // it may go away by itself
 	server    bool // the whole server can't be reached
+	lost      bool // the connection may be gone before what ran on it
 	sqlState  string
 	version   int64  // of the migration that failed; 0 if none had begun
 	key       string // of those that are the same
@@ -63,13 +64,14 @@ func judge(err error, opened bool, classify func(error) tenancy.Fault) fault {
 	switch {
 	case errors.Is(err, ErrPooler), errors.Is(err, tenancy.ErrWrongDatabase), errors.Is(err, tenancy.ErrTenantNotFound):
 	case what == tenancy.FaultServer:
-		f.transient, f.server = true, !opened
+		f.transient, f.server, f.lost = true, !opened, true
 	case errors.Is(err, ErrLocked), what == tenancy.FaultSaturation:
 		f.transient = true
 	case f.sqlState != "":
 		f.transient = transient[f.sqlState] || transientClasses[f.sqlState[:min(2, len(f.sqlState))]]
 	default:
-		f.transient = lostConnection(err) || busySQLite(err)
+		f.lost = lostConnection(err)
+		f.transient = f.lost || busySQLite(err) || !opened // no migration has begun
 	}
 	f.key = fmt.Sprintf("%d/%s", f.version, f.sqlState)
 	if f.sqlState == "" {

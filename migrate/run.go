@@ -101,6 +101,9 @@ func (r *run) finish(ctx context.Context) (*Report, error) {
 			r.broken = fmt.Errorf("%w: %w", ErrBook, err)
 		}
 	} else {
+		if r.halt != "" && report.Status == "" { // lifted meanwhile
+			report.Status, report.Reason = StatusHalted, r.halt
+		}
 		report.conclude(r.isStopped(ctx) || r.stopped != "" || r.broken != nil)
 	}
 	report.Took = time.Since(r.began)
@@ -120,6 +123,9 @@ func (r *run) finish(ctx context.Context) (*Report, error) {
 	r.counts = report.counts()
 	r.mu.Unlock()
 	r.tell(Event{Kind: EventEnded})
+	if why == nil && r.broken != nil { // OnEvent panicked just now
+		return report, r.broken
+	}
 	if why == nil {
 		return report, report.Err()
 	}
@@ -253,6 +259,9 @@ func (r *run) haltRun(ctx context.Context, reason string) {
 func (r *run) goesOn(ctx context.Context) bool {
 	select {
 	case <-r.ended:
+		return false
+	case <-r.opt.Stop:
+		r.noMore()
 		return false
 	default:
 		return ctx.Err() == nil

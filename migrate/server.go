@@ -22,8 +22,14 @@ type crew struct {
 	// blamed counts the tenants' turns that the server spoilt, and answered is
 	// when it was reached last: a tenant that is always to blame is not well
 	// itself.
-	blamed   map[string]int
+	blamed   map[string]blame
 	answered time.Time
+}
+
+// blame is that of one tenant.
+type blame struct {
+	n     int
+	since time.Time
 }
 
 // A server that can't be reached is tried again after probeMin, then more and
@@ -36,7 +42,7 @@ const (
 // server gives the tenants on one server their turns, until none is left or
 // the server is given up.
 func (r *run) server(ctx context.Context, name string, canaries bool) {
-	c := &crew{r: r, name: name, free: make(chan struct{}, 1), blamed: map[string]int{}}
+	c := &crew{r: r, name: name, free: make(chan struct{}, 1), blamed: map[string]blame{}}
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	for r.goesOn(ctx) {
@@ -145,8 +151,12 @@ func (c *crew) sleep(ctx context.Context, d time.Duration) {
 func (c *crew) unreachable(tenant string, err error) (itself bool) {
 	c.mu.Lock()
 	now := time.Now()
-	c.blamed[tenant]++
-	if c.blamed[tenant] >= c.r.opt.Attempts && !c.answered.IsZero() {
+	b := c.blamed[tenant]
+	if b.n++; b.n == 1 {
+		b.since = now
+	}
+	c.blamed[tenant] = b
+	if b.n >= c.r.opt.Attempts && c.answered.After(b.since) {
 		c.mu.Unlock()
 		return true
 	}

@@ -21,7 +21,11 @@ func (r *run) turn(ctx context.Context, c *crew, job Job) {
 	t := &turn{r: r, c: c, job: job, res: job.Tenant()}
 	held, release := job.Hold(ctx)
 	began := time.Now()
-	changed, err := t.bring(held)
+	var changed bool
+	err := hook("the migration", func() (err error) {
+		changed, err = t.bring(held)
+		return err
+	})
 	t.res.Took = time.Since(began)
 	if err == nil {
 		// Its connection is closed, so another can have its turn while this one
@@ -81,19 +85,19 @@ func (t *turn) outcome(ctx context.Context, err error) (o Outcome, e Event) {
 			e.Kind = EventAhead
 		}
 	case ctx.Err() != nil, errors.Is(err, ErrBook): // not the tenant's fault
-		o.Unclean = t.opened
+		o.Unclean = t.opened && judge(err, true, t.job.Classify).lost
 		again(0)
 	default:
 		f := judge(err, t.opened, t.job.Classify)
 		o.Error, o.SQLState, o.Version, o.Key = err.Error(), f.sqlState, f.version, f.key
-		o.Unclean = t.opened && f.transient
+		o.Unclean = t.opened && f.lost
 		if !f.server {
 			t.c.reached()
 		}
 		switch {
 		case f.server && !t.c.unreachable(t.res.Tenant, err):
 			// Others are tried first, in case that it is this one's fault.
-			again(probeMax)
+			again(min(probeMax, max(probeMin, t.r.opt.Patience/4)))
 		case f.transient && !f.server && t.res.Attempts < t.r.opt.Attempts:
 			// Many that waited for the same thing must not come back together.
 			o.Again, o.After = true, jitter(t.r.opt.pause(t.res.Attempts))
