@@ -59,6 +59,14 @@ type liteError int
 func (e liteError) Error() string { return fmt.Sprint("sqlite: ", int(e)) }
 func (e liteError) Code() int     { return int(e) }
 
+// What can't even be opened may go away by itself: a vault that is sealed, say.
+func TestJudgeCredential(t *testing.T) {
+	t.Parallel()
+	f := judge(errors.New("BeforeConnect: the vault is sealed"), false, func(error) tenancy.Fault { return tenancy.FaultNone })
+	require.True(t, f.transient)
+	require.False(t, f.server)
+}
+
 // What the breaker counts as the same failure.
 func TestLikeness(t *testing.T) {
 	t.Parallel()
