@@ -79,45 +79,6 @@ func withSteps(s steps) func(*catalog.Config) {
 	return func(cfg *catalog.Config) { cfg.Migrator = s }
 }
 
-// appliedIn reads a tenant's steps as its administrator, around the catalog.
-func (pr *process) appliedIn(t *testing.T, row catalog.Tenant) (versions []int64) {
-	t.Helper()
-	s, err := pr.servers[row.Server].Session(t.Context(), row.Database, false)
-	require.NoError(t, err)
-	defer s.Close() //nolint:errcheck // a test's
-	db, err := s.DB(t.Context())
-	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // a test's
-	rows, err := db.Query("SELECT version FROM applied ORDER BY version")
-	require.NoError(t, err)
-	defer rows.Close() //nolint:errcheck // a test's
-	for rows.Next() {
-		var v int64
-		require.NoError(t, rows.Scan(&v))
-		versions = append(versions, v)
-	}
-	require.NoError(t, rows.Err())
-	return versions
-}
-
-// allAt says that every tenant, but for the exceptions, had each step up to
-// version once.
-func (pr *process) allAt(t *testing.T, version int64, but ...string) {
-	t.Helper()
-	var want []int64
-	for v := range version {
-		want = append(want, v+1)
-	}
-	for row, err := range pr.catalog.List(t.Context(), catalog.Filter{}) {
-		require.NoError(t, err)
-		if slices.Contains(but, row.ID) {
-			continue
-		}
-		require.Equal(t, version, row.Version, "%+v", row)
-		require.Equal(t, want, pr.appliedIn(t, row), "%+v", row)
-	}
-}
-
 func statuses(r *migrate.Report) map[string]migrate.Status {
 	all := map[string]migrate.Status{}
 	for _, t := range r.Tenants {
