@@ -126,7 +126,7 @@ func TestFleetLaterProgramTakesOver(t *testing.T) {
 				wait(t, "its first turn", g.reached)
 
 				begun, goOn := make(chan struct{}), make(chan struct{})
-				later.before = fails
+				later := steps{target: later.target, print: later.print, before: fails}
 				pr := p.start(t, withSteps(later))
 				second := pr.run(migrate.Options{PerServer: 1, OnEvent: func(e migrate.Event) {
 					n.count(e)
