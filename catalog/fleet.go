@@ -33,6 +33,9 @@ func (c *Catalog) MigrateAll(ctx context.Context, opt migrate.Options) (*migrate
 		return report, nil
 	}
 	tenants, err := c.MigrateTenants(ctx, opt)
+	if tenants == nil && report.Main == nil {
+		return nil, err // nothing was begun
+	}
 	if tenants == nil {
 		report.Status, report.Reason = migrate.StatusStopped, err.Error()
 		return report, err

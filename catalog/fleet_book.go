@@ -107,6 +107,9 @@ func (b *book) settled(ctx context.Context) (bool, error) {
 // taken marks the owner of a lease that was taken from somebody who was silent.
 const taken = "!"
 
+// claimTimeout bounds a claim, which the end of the caller's ctx does not.
+const claimTimeout = 10 * time.Second
+
 // Claim implements migrate.Ledger: one UPDATE, which passes over the rows that
 // others are about to take.
 func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate.Claim, error) {
@@ -129,7 +132,12 @@ func (b *book) Claim(ctx context.Context, server string, canaries bool) (migrate
 		halted = " AND NOT EXISTS (SELECT 1 FROM " + haltsTable + " WHERE fingerprint = ?)"
 		args = append(args, b.want.Fingerprint)
 	}
-	row, err := s.one(ctx, "UPDATE "+tenantsTable+" SET lease_owner = ? || CASE WHEN lease_owner = '' THEN '' ELSE ? END,"+
+	// The end of ctx does not cut this short: a lease that was written, and whose
+	// answer was not read, is nobody's, and others wait until it runs out. Who
+	// gets one after the end of ctx gives it back at once.
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimTimeout)
+	defer cancel()
+	row, err := s.one(asking, "UPDATE "+tenantsTable+" SET lease_owner = ? || CASE WHEN lease_owner = '' THEN '' ELSE ? END,"+
 		" lease_until = "+s.d.nowMS+" + ?, attempts = CASE WHEN run = ? THEN attempts + 1 ELSE 1 END,"+
 		" outcome = CASE WHEN run = ? THEN outcome ELSE '' END, failure = '', run = ?, revision = revision + 1, updated_at = "+s.d.now+
 		" WHERE uid = (SELECT uid FROM "+tenantsTable+" WHERE server = ? AND "+inFleet+" AND task = '' AND "+behind+

@@ -3,8 +3,6 @@ package catalog_test
 import (
 	"context"
 	"database/sql"
-	"net/url"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/gorm-tenancy/tenancy/catalog"
 	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
@@ -122,82 +119,4 @@ func (n *turns) most(t *testing.T, most int, ids ...string) {
 	for id, got := range n.of {
 		require.LessOrEqual(t, got, most, "%s: %v", id, n.of)
 	}
-}
-
-// applied reads a tenant's steps as its administrator, around the catalog: on
-// PostgreSQL by a connection, which is cheaper than a session and enough for a
-// tenant that is served.
-func (pr *process) applied(ctx context.Context, row catalog.Tenant) (versions []int64, err error) {
-	var db *sql.DB
-	if admin := pr.Servers[row.Server].Admin; admin != "" && row.State == catalog.Active {
-		u, err := url.Parse(admin)
-		if err != nil {
-			return nil, err
-		}
-		u.Path = "/" + row.Database
-		if db, err = sql.Open("pgx", u.String()); err != nil {
-			return nil, err
-		}
-	} else {
-		s, err := pr.servers[row.Server].Session(ctx, row.Database, false)
-		if err != nil {
-			return nil, err
-		}
-		defer s.Close() //nolint:errcheck // a test's
-		if db, err = s.DB(ctx); err != nil {
-			return nil, err
-		}
-	}
-	defer db.Close() //nolint:errcheck // a test's
-	rows, err := db.QueryContext(ctx, "SELECT version FROM applied ORDER BY version")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close() //nolint:errcheck // a test's
-	for rows.Next() {
-		var v int64
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		versions = append(versions, v)
-	}
-	return versions, rows.Err()
-}
-
-func (pr *process) appliedIn(t *testing.T, row catalog.Tenant) []int64 {
-	t.Helper()
-	versions, err := pr.applied(t.Context(), row)
-	require.NoError(t, err)
-	return versions
-}
-
-// allAt says that every tenant, but for the exceptions, had each step up to
-// version once.
-func (pr *process) allAt(t *testing.T, version int64, but ...string) {
-	t.Helper()
-	var want []int64
-	for v := range version {
-		want = append(want, v+1)
-	}
-	var readers sync.WaitGroup
-	places := make(chan struct{}, 8)
-	for row, err := range pr.catalog.List(t.Context(), catalog.Filter{}) {
-		if err != nil {
-			t.Error(err)
-			break
-		}
-		if slices.Contains(but, row.ID) {
-			continue
-		}
-		places <- struct{}{}
-		readers.Go(func() {
-			defer func() { <-places }()
-			got, err := pr.applied(t.Context(), row)
-			if err != nil || row.Version != version || !slices.Equal(got, want) {
-				t.Errorf("%+v: applied %v, want %v: %v", row, got, want, err)
-			}
-		})
-	}
-	readers.Wait()
-	require.False(t, t.Failed())
 }

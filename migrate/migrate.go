@@ -1,5 +1,3 @@
-// Package migrate says how the schema of a tenant's database is brought
-// forward.
 package migrate
 
 import (

@@ -52,26 +52,16 @@ func (m *migrator) missing(s state) (version int64, ok bool) {
 	return 0, false
 }
 
-// read takes one or two queries, and writes nothing: a Provider can't be asked
-// anything without making its table (goose provider_run.go, initialize).
+// read takes one query, and writes nothing: a Provider can't be asked anything
+// without making its table (goose provider_run.go, initialize). The table is not
+// looked for first: in a connection that has just begun, that takes longer than
+// to read it.
 func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
-	// For PostgreSQL goose looks in the first schema of the search path only.
-	// It must be asked itself, or it would not find a table that is found here.
-	if s, ok := m.store.(database.StoreExtender); ok {
-		exists, err := s.TableExists(ctx, db)
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return state{}, fmt.Errorf("tenancygoose: %w", err)
-		}
-		if err == nil && !exists {
-			return state{}, nil
-		}
-	}
 	rows, err := m.store.ListMigrations(ctx, db)
+	if missingTable(err) {
+		return state{}, nil
+	}
 	if err != nil {
-		// goose can't ask SQLite for a table, and SQLite has no code for it.
-		if strings.Contains(err.Error(), "no such table") {
-			return state{}, nil
-		}
 		return state{}, fmt.Errorf("tenancygoose: %w", err)
 	}
 	s := state{table: true, rows: rows, applied: make(map[int64]bool, len(rows))}
@@ -80,4 +70,13 @@ func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
 		s.newest = max(s.newest, r.Version)
 	}
 	return s, nil
+}
+
+// missingTable asks PostgreSQL's and SQLite's errors, without their packages.
+func missingTable(err error) bool {
+	var pg interface{ SQLState() string }
+	if errors.As(err, &pg) {
+		return pg.SQLState() == "42P01" // undefined_table
+	}
+	return err != nil && strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }

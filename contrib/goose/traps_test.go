@@ -96,7 +96,6 @@ func TestTrapPoisonedProvider(t *testing.T) {
 		_, err := m.Up(t.Context(), db, 3)
 		require.ErrorContains(t, err, "goose_db_version")
 		require.LessOrEqual(t, len(s.take()), 3, "tried once")
-		require.Zero(t, current(t, m, db))
 
 		exec(t, db, "DROP INDEX goose_db_version")
 		applied, err := m.Up(t.Context(), db, 3)
