@@ -92,6 +92,7 @@ func TestFleetOneDatabaseIsBroken(t *testing.T) {
 	require.Equal(t, 1, report.Failed)
 	require.Contains(t, report.Tenants[0].Error, "connection reset")
 	require.Zero(t, kinds[migrate.EventServerLeft])
+	require.Equal(t, 1, kinds[migrate.EventFailed], "it is told once")
 }
 
 // TestFleetUnprintableError: what a migration says can be anything, and the main
