@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,11 +104,7 @@ func pgTarget(t *testing.T, pg *pgtest.Cluster) target {
 		require.NoError(t, err)
 	}
 	t.Cleanup(func() {
-		for _, name := range owned(t, pg, admin) {
-			q := fmt.Sprintf("%q", name)
-			pg.Exec(t, "postgres", "ALTER DATABASE "+q+" IS_TEMPLATE false")
-			pg.Exec(t, "postgres", "DROP DATABASE "+q+" WITH (FORCE)")
-		}
+		dropAll(t, pg, owned(t, pg, admin))
 		pg.Exec(t, "postgres", fmt.Sprintf("DROP ROLE %q", admin))
 		pg.Exec(t, "postgres", fmt.Sprintf("DROP ROLE %q", app))
 	})
@@ -115,6 +112,25 @@ func pgTarget(t *testing.T, pg *pgtest.Cluster) target {
 		return strings.Replace(pg.DSN("postgres"), "postgres@", role+"@", 1)
 	}
 	return target{App: as(app), Admin: as(admin)}
+}
+
+// dropAll drops databases, some at a time: each costs the server a checkpoint.
+func dropAll(t *testing.T, pg *pgtest.Cluster, names []string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range min(4, len(names)) {
+		c := pg.Admin(t)
+		wg.Go(func() {
+			for ; i < len(names); i += 4 {
+				for _, q := range []string{"ALTER DATABASE %q IS_TEMPLATE false", "DROP DATABASE %q WITH (FORCE)"} {
+					if _, err := c.Exec(context.Background(), fmt.Sprintf(q, names[i])); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func owned(t *testing.T, pg *pgtest.Cluster, role string) (names []string) {
