@@ -18,15 +18,6 @@ import (
 	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
-// exec changes rows of the catalog by hand.
-func (pr *process) exec(t *testing.T, query string) {
-	t.Helper()
-	main, err := pr.db.DB()
-	require.NoError(t, err)
-	_, err = main.Exec(query)
-	require.NoError(t, err)
-}
-
 // migrated runs until d is over: a run that never ends is an error here.
 func (pr *process) migrated(d time.Duration, opt migrate.Options) (*migrate.Report, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -113,7 +113,7 @@ func TestFleetProcesses(t *testing.T) {
 			}
 		}
 		require.Len(t, byBoth, tenants)
-		require.LessOrEqual(t, again, 3, "those that the dead one had")
+		require.LessOrEqual(t, again, 6, "those that the dead one had, or had not written down yet")
 		require.NotContains(t, said, string(migrate.EventLost))
 		pr.allAt(t, 2)
 	})
