@@ -92,11 +92,14 @@ func TestFleetMigrationPanics(t *testing.T) {
 }
 
 // careless panics with a transaction of its own open, under no ctx that would
-// end it.
-type careless struct{ steps }
+// end it before the test does.
+type careless struct {
+	steps
+	ctx context.Context
+}
 
-func (careless) Up(_ context.Context, db *sql.DB, _ int64) ([]migrate.Applied, error) {
-	tx, err := db.Begin()
+func (c careless) Up(_ context.Context, db *sql.DB, _ int64) ([]migrate.Applied, error) {
+	tx, err := db.BeginTx(c.ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +118,7 @@ func TestFleetMigrationPanicsInTransaction(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "postgres")
 	p.start(t, withSteps(steps{target: 1})).create(t, "a")
-	pr := p.start(t, func(cfg *catalog.Config) { cfg.Migrator = careless{steps{target: 2}} })
+	pr := p.start(t, func(cfg *catalog.Config) { cfg.Migrator = careless{steps{target: 2}, t.Context()} })
 	report, err := pr.catalog.MigrateTenants(t.Context(), migrate.Options{})
 	require.ErrorIs(t, err, migrate.ErrIncomplete)
 	require.Contains(t, report.Tenants[0].Error, "panicked: no")

@@ -34,6 +34,7 @@ type lockConn struct {
 	*conn
 	c      *lockConnector
 	holder bool // it has the lock
+	closed bool // guarded by c.mu
 }
 
 // Connect implements [driver.Connector].
@@ -63,17 +64,15 @@ func (c *lockConnector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // end closes db, and what sql.DB.Close leaves to whoever has it in use: after a
-// panic nobody has, and the lock would stay.
+// panic nobody has, and the lock would stay. It closes the socket only, since
+// database/sql may be at the connection still, to roll back.
 func (c *lockConnector) end(db *sql.DB) error {
 	err := db.Close()
 	c.mu.Lock()
-	made := c.made
-	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	for _, lc := range made {
-		if pc := lc.Conn().PgConn(); !pc.IsClosed() {
-			_ = pc.Close(ctx)
+	defer c.mu.Unlock()
+	for _, lc := range c.made {
+		if !lc.closed {
+			_ = lc.Conn().PgConn().Conn().Close()
 		}
 	}
 	return err
@@ -123,9 +122,10 @@ func (c *lockConnector) lose() {
 // Close implements [driver.Conn]. database/sql closes what broke, and what was
 // left in the middle of a transaction.
 func (lc *lockConn) Close() error {
-	if lc.holder {
-		lc.c.lose()
-	}
+	lc.c.mu.Lock()
+	lc.closed = true
+	lc.c.lost = lc.c.lost || lc.holder
+	lc.c.mu.Unlock()
 	return lc.conn.Close()
 }
 
