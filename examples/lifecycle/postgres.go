@@ -66,7 +66,7 @@ func onPostgres(ctx context.Context, d dsns) (*place, error) {
 			errs = append(errs, exec(ctx, d.admin, "DROP DATABASE IF EXISTS "+pgx.Identifier{legacy}.Sanitize()))
 		}
 		return errors.Join(append(errs, exec(ctx, d.admin,
-			"DROP TABLE IF EXISTS tenancy_tenants, tenancy_catalog; DROP FUNCTION IF EXISTS tenancy_tenants_notify"))...)
+			"DROP TABLE IF EXISTS tenancy_tenants, tenancy_catalog, tenancy_run_members, tenancy_runs, tenancy_halts, tenancy_checkpoints; DROP FUNCTION IF EXISTS tenancy_tenants_notify"))...)
 	}
 	return p, nil
 }
