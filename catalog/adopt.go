@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // checkAdopted makes sure that the database is there, and nobody's.
@@ -29,7 +31,7 @@ func (w *work) checkAdopted(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return fmt.Errorf("%w: it holds a catalog: it is a main database", ErrForeign)
-		case missingTable(err):
+		case sqlerr.MissingTable(err):
 			return nil
 		}
 		return err // it is not known

@@ -275,9 +275,7 @@ func TestPlacement(t *testing.T) {
 	p := newPlace(t, "sqlite")
 	p.addServer(t, "s2")
 	pr := p.start(t)
-	for _, id := range []string{"a", "b", "c", "d"} {
-		pr.create(t, id)
-	}
+	pr.createAll(t, "a", "b", "c", "d")
 	all, err := pr.catalog.Loads(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []catalog.Load{{Server: "s1", Tenants: 2}, {Server: "s2", Tenants: 2}}, all)

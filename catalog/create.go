@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
@@ -109,7 +110,7 @@ func (c *Catalog) insert(ctx context.Context, t Tenant, dump io.Reader) (Tenant,
 	owner := newOwner()
 	free, err := c.store.insert(ctx, t, owner, c.cfg.Lease)
 	switch {
-	case isUnique(err): // of the database
+	case sqlerr.Unique(err): // of the database
 		return t, &tenancy.Error{Op: string(t.Task), Tenant: t.ID, Err: ErrExists,
 			Detail: fmt.Sprintf("the database %q on %s is another tenant's", t.Database, t.Server)}
 	case err != nil:

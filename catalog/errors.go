@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // Errors of the catalog, for errors.Is. A tenant that is not there is
@@ -39,18 +39,10 @@ var (
 // mainError is an error of the main database.
 func (c *Catalog) mainError(op string, err error) error {
 	e := &tenancy.Error{Op: op, Cause: err, Detail: "the catalog in the main database"}
-	if errors.Is(err, errNotMigrated) || missingTable(err) {
+	if errors.Is(err, errNotMigrated) || sqlerr.MissingTable(err) {
 		e.Err, e.Hint = ErrNotMigrated, "call Catalog.Migrate once"
 	}
 	return e
-}
-
-func missingTable(err error) bool {
-	var pg interface{ SQLState() string }
-	if errors.As(err, &pg) {
-		return pg.SQLState() == "42P01" // undefined_table
-	}
-	return containsText(err, "no such table") // SQLite has no code for it
 }
 
 // stateError says that t's state forbids op.
@@ -73,5 +65,3 @@ func (c *Catalog) server(name string) (Server, error) {
 	}
 	return s, nil
 }
-
-func containsText(err error, text string) bool { return strings.Contains(err.Error(), text) }

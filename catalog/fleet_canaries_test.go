@@ -16,9 +16,7 @@ func TestFleetCanariesBesideRequest(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "sqlite")
 	pr := p.start(t, withSteps(steps{target: 1}))
-	for _, id := range []string{"a", "b", "c"} {
-		pr.create(t, id)
-	}
+	pr.createAll(t, "a", "b", "c")
 	g := newGate()
 	defer g.open()
 	run := p.start(t, withSteps(steps{target: 2, before: g.pass})).run(migrate.Options{Canaries: []string{"a"}})
@@ -36,9 +34,7 @@ func TestFleetCanariesAfterRequest(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "sqlite")
 	pr := p.start(t, withSteps(steps{target: 1}))
-	for _, id := range []string{"a", "b", "c"} {
-		pr.create(t, id)
-	}
+	pr.createAll(t, "a", "b", "c")
 	g := newGate()
 	defer g.open()
 	request := p.start(t, withSteps(steps{target: 2, before: g.pass})).run(migrate.Options{Only: []string{"b"}})

@@ -16,9 +16,7 @@ import (
 func TestCancelledRunKeepsNoLease(t *testing.T) {
 	onEngines(t, func(t *testing.T, p place) {
 		pr := p.start(t)
-		for _, id := range []string{"acme", "bravo", "delta"} {
-			pr.create(t, id)
-		}
+		pr.createAll(t, "acme", "bravo", "delta")
 		waits := func(cfg *catalog.Config) {
 			cfg.Migrator = migrate.Func(2, func(ctx context.Context, _ *sql.DB) error {
 				<-ctx.Done()

@@ -163,9 +163,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, p place) {
 		pr := p.start(t, withSteps(steps{target: 1, before: makesNotes}))
-		for _, id := range []string{"a", "b", "c", "d", "gone"} {
-			pr.create(t, id)
-		}
+		pr.createAll(t, "a", "b", "c", "d", "gone")
 		require.NoError(t, pr.catalog.Suspend(t.Context(), "d", catalog.SuspendOptions{}))
 		v, err := pr.catalog.Verify(t.Context(), catalog.Filter{}, migrate.VerifyOptions{})
 		require.NoError(t, err)

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/gorm-tenancy/tenancy/catalog"
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
@@ -32,7 +32,7 @@ func (s steps) Target() (int64, string) {
 func (s steps) Current(ctx context.Context, db *sql.DB) (int64, error) {
 	var v sql.NullInt64
 	err := db.QueryRowContext(ctx, "SELECT max(version) FROM applied").Scan(&v)
-	if err != nil && (strings.Contains(err.Error(), "no such table") || strings.Contains(err.Error(), "42P01")) {
+	if sqlerr.MissingTable(err) {
 		return 0, nil
 	}
 	return v.Int64, err

@@ -306,6 +306,13 @@ func (pr *process) create(t *testing.T, id string) catalog.Tenant {
 	return created
 }
 
+func (pr *process) createAll(t *testing.T, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		pr.create(t, id)
+	}
+}
+
 // there lists what is really on the servers, around the catalog: databases or
 // files, without the templates.
 func (p place) there(t *testing.T) []string {

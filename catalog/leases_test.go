@@ -230,9 +230,7 @@ func TestRenameOfNobody(t *testing.T) {
 func TestEditedRow(t *testing.T) {
 	onEngines(t, func(t *testing.T, p place) {
 		pr := p.start(t)
-		for _, id := range []string{"bad", "good"} {
-			pr.create(t, id)
-		}
+		pr.createAll(t, "bad", "good")
 		pr.edit(t, "UPDATE tenancy_tenants SET state = 'suspended', task = 'unsuspend', generation = generation + 1")
 		pr.edit(t, `UPDATE tenancy_tenants SET labels = '{"seats": 5}', plan = 'nonsense' WHERE id = 'bad'`)
 		var ids []string

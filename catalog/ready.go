@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // claim gives id a ready database of the server, by one conditional UPDATE.
@@ -29,7 +31,7 @@ func (c *Catalog) claim(ctx context.Context, id, server string, opts CreateOptio
 	switch {
 	case errors.Is(err, errNoRow):
 		return t, err
-	case isUnique(err):
+	case sqlerr.Unique(err):
 		return t, errLost
 	case err != nil:
 		return t, c.mainError("create", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // Rename gives a tenant another id, and its database another name, unless it
@@ -103,7 +104,7 @@ func (w *work) rename(ctx context.Context) error {
 		u.add("dbname", newDatabaseName(w.t.plan.NewID)).add("plan", p.String())
 	}
 	t, err := w.c.store.note(ctx, w.t, w.owner, u)
-	if isUnique(err) {
+	if sqlerr.Unique(err) {
 		return fmt.Errorf("%w: %s", ErrExists, w.t.plan.NewID)
 	}
 	if err != nil {

@@ -102,26 +102,33 @@ CREATE UNIQUE INDEX tenancy_tenants_database ON tenancy_tenants (server, dbname)
 CREATE INDEX tenancy_tenants_server ON tenancy_tenants (server, state);
 CREATE INDEX tenancy_tenants_task ON tenancy_tenants (task) WHERE task <> '';`
 
-var postgres1 = "CREATE TABLE tenancy_tenants (" + fmt.Sprintf(columns, "jsonb", "timestamptz", "now()") + ");" + indexes + `
-CREATE FUNCTION tenancy_tenants_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF TG_OP = 'UPDATE' AND (OLD.id, OLD.state, OLD.server, OLD.dbname, OLD.generation, OLD.max_conns)
-		IS NOT DISTINCT FROM (NEW.id, NEW.state, NEW.server, NEW.dbname, NEW.generation, NEW.max_conns) THEN
-		RETURN NULL;
-	END IF;
-	IF TG_OP <> 'INSERT' AND OLD.id IS NOT NULL THEN
-		PERFORM pg_notify('tenancy_tenants', OLD.id);
-	END IF;
-	IF TG_OP <> 'DELETE' AND NEW.id IS NOT NULL THEN
-		PERFORM pg_notify('tenancy_tenants', NEW.id);
-	END IF;
-	RETURN NULL;
-END $$;
+var postgres1 = "CREATE TABLE tenancy_tenants (" + fmt.Sprintf(columns, "jsonb", "timestamptz", "now()") + ");" + indexes +
+	notify("id", "state", "server", "dbname", "generation", "max_conns") + `
 CREATE TRIGGER tenancy_tenants_notify AFTER INSERT OR UPDATE OR DELETE ON tenancy_tenants
 	FOR EACH ROW EXECUTE FUNCTION tenancy_tenants_notify();`
 
 var sqlite1 = "CREATE TABLE tenancy_tenants (" +
 	fmt.Sprintf(columns, "text", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')") + ");" + indexes
+
+// notify is the function of the trigger that announces a row when one of the
+// columns has changed.
+func notify(columns ...string) string {
+	all := func(row string) string { return "(" + row + "." + strings.Join(columns, ", "+row+".") + ")" }
+	return fmt.Sprintf(`
+CREATE OR REPLACE FUNCTION tenancy_tenants_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' AND %s IS NOT DISTINCT FROM %s THEN
+		RETURN NULL;
+	END IF;
+	IF TG_OP <> 'INSERT' AND OLD.id IS NOT NULL THEN
+		PERFORM pg_notify('%[3]s', OLD.id);
+	END IF;
+	IF TG_OP <> 'DELETE' AND NEW.id IS NOT NULL THEN
+		PERFORM pg_notify('%[3]s', NEW.id);
+	END IF;
+	RETURN NULL;
+END $$;`, all("OLD"), all("NEW"), channel)
+}
 
 // What the migrations of tenants need. Of a tenant, run, attempts and next_at say
 // how far it is in the last run that it had a part in, attention for which
@@ -167,21 +174,8 @@ CREATE TABLE tenancy_checkpoints (
 
 // The schema's version is news too: pools are opened anew, without the plans
 // that their connections remember.
-var postgres2 = fmt.Sprintf(fleet, "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "timestamptz", "now()") + `
-CREATE OR REPLACE FUNCTION tenancy_tenants_notify() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF TG_OP = 'UPDATE' AND (OLD.id, OLD.state, OLD.server, OLD.dbname, OLD.generation, OLD.max_conns, OLD.version, OLD.fingerprint)
-		IS NOT DISTINCT FROM (NEW.id, NEW.state, NEW.server, NEW.dbname, NEW.generation, NEW.max_conns, NEW.version, NEW.fingerprint) THEN
-		RETURN NULL;
-	END IF;
-	IF TG_OP <> 'INSERT' AND OLD.id IS NOT NULL THEN
-		PERFORM pg_notify('tenancy_tenants', OLD.id);
-	END IF;
-	IF TG_OP <> 'DELETE' AND NEW.id IS NOT NULL THEN
-		PERFORM pg_notify('tenancy_tenants', NEW.id);
-	END IF;
-	RETURN NULL;
-END $$;`
+var postgres2 = fmt.Sprintf(fleet, "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "timestamptz", "now()") +
+	notify("id", "state", "server", "dbname", "generation", "max_conns", "version", "fingerprint")
 
 var sqlite2 = fmt.Sprintf(fleet, "integer PRIMARY KEY AUTOINCREMENT", "datetime", "strftime('%Y-%m-%d %H:%M:%f', 'now')")
 

@@ -298,16 +298,3 @@ func (s *store) catalogID(ctx context.Context) (id string, err error) {
 }
 
 var errNotMigrated = errors.New("the catalog's tables are not there or out of date")
-
-// isUnique reports whether err is a unique violation. The catalog knows no
-// driver, so it asks by what PostgreSQL's and SQLite's errors have in common
-// with their own packages.
-func isUnique(err error) bool {
-	var pg interface{ SQLState() string }
-	if errors.As(err, &pg) {
-		return pg.SQLState() == "23505"
-	}
-	// https://www.sqlite.org/rescode.html#constraint_unique
-	var lite interface{ Code() int }
-	return errors.As(err, &lite) && lite.Code() == 2067 || err != nil && containsText(err, "UNIQUE constraint failed")
-}

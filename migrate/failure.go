@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // fault is what a failed attempt says of what to do next.
@@ -57,10 +58,7 @@ func judge(err error, opened bool, classify func(error) tenancy.Fault) fault {
 		f.version = failed.Version
 	}
 	what := classify(err)
-	var state interface{ SQLState() string }
-	if errors.As(err, &state) {
-		f.sqlState = state.SQLState()
-	}
+	f.sqlState = sqlerr.State(err)
 	switch {
 	case errors.Is(err, ErrPooler), errors.Is(err, tenancy.ErrWrongDatabase), errors.Is(err, tenancy.ErrTenantNotFound):
 	case what == tenancy.FaultServer:
@@ -87,15 +85,10 @@ func lostConnection(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// busySQLite asks the driver's error without its package. 5 and 6 are
-// SQLITE_BUSY and SQLITE_LOCKED; the rest of the number says more
-// (https://www.sqlite.org/rescode.html).
+// busySQLite: 5 and 6 are SQLITE_BUSY and SQLITE_LOCKED; the rest of the number
+// says more.
 func busySQLite(err error) bool {
-	var lite interface{ Code() int }
-	if !errors.As(err, &lite) {
-		return false
-	}
-	code := lite.Code() & 0xff
+	code := sqlerr.Code(err) & 0xff
 	return code == 5 || code == 6
 }
 

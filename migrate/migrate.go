@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // Migrator brings one database's schema forward. It may be used for several
@@ -72,19 +73,10 @@ func (f function) Target() (int64, string) {
 func (f function) Current(ctx context.Context, db *sql.DB) (int64, error) {
 	var v sql.NullInt64
 	err := db.QueryRowContext(ctx, "SELECT max(version) FROM "+schemaTable).Scan(&v)
-	if err != nil && !missingTable(err) {
+	if err != nil && !sqlerr.MissingTable(err) {
 		return 0, err
 	}
 	return v.Int64, nil
-}
-
-// missingTable asks PostgreSQL's and SQLite's errors, without their packages.
-func missingTable(err error) bool {
-	var pg interface{ SQLState() string }
-	if errors.As(err, &pg) {
-		return pg.SQLState() == "42P01" // undefined_table
-	}
-	return strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }
 
 func (f function) Up(ctx context.Context, db *sql.DB, to int64) ([]Applied, error) {

@@ -3,11 +3,11 @@ package tenancygoose
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/pressly/goose/v3/database"
+
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // state is what goose has noted in a database.
@@ -58,7 +58,7 @@ func (m *migrator) missing(s state) (version int64, ok bool) {
 // to read it.
 func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
 	rows, err := m.store.ListMigrations(ctx, db)
-	if missingTable(err) {
+	if sqlerr.MissingTable(err) {
 		return state{}, nil
 	}
 	if err != nil {
@@ -70,13 +70,4 @@ func (m *migrator) read(ctx context.Context, db *sql.DB) (state, error) {
 		s.newest = max(s.newest, r.Version)
 	}
 	return s, nil
-}
-
-// missingTable asks PostgreSQL's and SQLite's errors, without their packages.
-func missingTable(err error) bool {
-	var pg interface{ SQLState() string }
-	if errors.As(err, &pg) {
-		return pg.SQLState() == "42P01" // undefined_table
-	}
-	return err != nil && strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	tenancygoose "github.com/gorm-tenancy/tenancy/contrib/goose"
+	"github.com/gorm-tenancy/tenancy/internal/migratortest"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 )
 
@@ -86,18 +87,18 @@ func TestTrapLockerThatPolls(t *testing.T) {
 // A Provider that failed to make its table takes it for made afterwards. And it
 // tries four times, with a second between.
 func TestTrapPoisonedProvider(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		s := &spy{Connector: e.connector(t)}
-		db := pool(t, s)
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: three()})
-		exec(t, db, "CREATE TABLE t (id integer)")
-		exec(t, db, "CREATE INDEX goose_db_version ON t (id)") // the name is taken
-		s.take()
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
+		s := &migratortest.Spy{Connector: e.Connector(t)}
+		db := migratortest.Pool(t, s)
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: three()})
+		migratortest.Exec(t, db, "CREATE TABLE t (id integer)")
+		migratortest.Exec(t, db, "CREATE INDEX goose_db_version ON t (id)") // the name is taken
+		s.Take()
 		_, err := m.Up(t.Context(), db, 3)
 		require.ErrorContains(t, err, "goose_db_version")
-		require.LessOrEqual(t, len(s.take()), 3, "tried once")
+		require.LessOrEqual(t, len(s.Take()), 3, "tried once")
 
-		exec(t, db, "DROP INDEX goose_db_version")
+		migratortest.Exec(t, db, "DROP INDEX goose_db_version")
 		applied, err := m.Up(t.Context(), db, 3)
 		require.NoError(t, err)
 		require.Len(t, applied, 3)
@@ -107,41 +108,41 @@ func TestTrapPoisonedProvider(t *testing.T) {
 // Status asks for each migration, and nothing can be asked without making the
 // table.
 func TestTrapStatusThatWrites(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
 		fsys := fstest.MapFS{}
 		for i := range 30 {
 			name := fmt.Sprintf("%05d_t.sql", i+1)
 			fsys[name] = sqlFiles(name, fmt.Sprintf("CREATE TABLE t%d (id integer)", i))[name]
 		}
-		s := &spy{Connector: e.connector(t)}
-		db := pool(t, s)
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: fsys})
-		require.Zero(t, current(t, m, db))
-		require.LessOrEqual(t, len(s.take()), 2)
+		s := &migratortest.Spy{Connector: e.Connector(t)}
+		db := migratortest.Pool(t, s)
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: fsys})
+		require.Zero(t, migratortest.Current(t, m, db))
+		require.LessOrEqual(t, len(s.Take()), 2)
 		tables := "SELECT count(*) FROM sqlite_master"
-		if e.dialect == goose.DialectPostgres {
+		if e.Postgres {
 			tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 		}
-		require.Zero(t, count(t, db, tables))
+		require.Zero(t, migratortest.Count(t, db, tables))
 
 		_, err := m.Up(t.Context(), db, 30)
 		require.NoError(t, err)
-		s.take()
-		require.EqualValues(t, 30, current(t, m, db))
-		require.LessOrEqual(t, len(s.take()), 2)
+		s.Take()
+		require.EqualValues(t, 30, migratortest.Current(t, m, db))
+		require.LessOrEqual(t, len(s.Take()), 2)
 		_, err = m.Up(t.Context(), db, 30)
 		require.NoError(t, err)
-		require.LessOrEqual(t, len(s.take()), 2, "with nothing to do, Up is as cheap as Current")
+		require.LessOrEqual(t, len(s.Take()), 2, "with nothing to do, Up is as cheap as Current")
 	})
 }
 
 // See TestMain: what is in the registry has a version of ours, and another.
 func TestTrapGlobalRegistry(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: three()})
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: three()})
 		target, _ := m.Target()
 		require.EqualValues(t, 3, target)
-		_, err := m.Up(t.Context(), e.open(t), target)
+		_, err := m.Up(t.Context(), e.Open(t), target)
 		require.NoError(t, err)
 	})
 }
@@ -149,40 +150,40 @@ func TestTrapGlobalRegistry(t *testing.T) {
 // A function without a transaction gets the pool, of which goose keeps one
 // connection.
 func TestTrapSecondConnection(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
 		outside := goose.NewGoMigration(4, &goose.GoFunc{RunDB: func(ctx context.Context, db *sql.DB) error {
 			_, err := db.ExecContext(ctx, "INSERT INTO users VALUES (2, 'b@example.com')")
 			return err
 		}}, nil)
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: three(), Go: []*goose.Migration{outside}})
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: three(), Go: []*goose.Migration{outside}})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 
-		db := e.open(t)
+		db := e.Open(t)
 		db.SetMaxOpenConns(1)
 		_, err := m.Up(ctx, db, 4)
 		require.ErrorContains(t, err, "SetMaxOpenConns(2)")
-		require.Zero(t, current(t, m, db), "nothing was applied")
+		require.Zero(t, migratortest.Current(t, m, db), "nothing was applied")
 		_, err = m.Up(ctx, db, 3)
 		require.NoError(t, err, "the others need one connection")
 
 		db.SetMaxOpenConns(2)
 		_, err = m.Up(ctx, db, 4)
 		require.NoError(t, err)
-		require.Equal(t, 2, count(t, db, "SELECT count(*) FROM users"))
-		require.EqualValues(t, 4, current(t, m, db))
+		require.Equal(t, 2, migratortest.Count(t, db, "SELECT count(*) FROM users"))
+		require.EqualValues(t, 4, migratortest.Current(t, m, db))
 	})
 }
 
 func TestTrapNewerDatabase(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		db := e.open(t)
-		_, err := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: three()}).Up(t.Context(), db, 3)
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
+		db := e.Open(t)
+		_, err := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: three()}).Up(t.Context(), db, 3)
 		require.NoError(t, err)
 		older := three()
 		delete(older, "00003_first.sql")
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: older})
-		require.EqualValues(t, 3, current(t, m, db))
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: older})
+		require.EqualValues(t, 3, migratortest.Current(t, m, db))
 		for _, to := range []int64{1, 2} {
 			_, err = m.Up(t.Context(), db, to)
 			require.ErrorIs(t, err, tenancygoose.ErrNewer)
@@ -191,49 +192,40 @@ func TestTrapNewerDatabase(t *testing.T) {
 	})
 }
 
-// goose writes the name of a Go file to the migration, which is everybody's.
-// This, and all else that tenants share, is for the race detector.
+// goose writes the name of a Go file to the migration, which is everybody's:
+// for the race detector.
 func TestTrapSharedGoMigration(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
 		fsys := three()
 		fsys["00004_go.go"] = &fstest.MapFile{Data: []byte("package x\n")}
 		add := goose.NewGoMigration(4, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, "INSERT INTO users VALUES (2, 'b@example.com')")
 			return err
 		}}, nil)
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: fsys, Go: []*goose.Migration{add}})
-		dbs := make([]*sql.DB, 5)
-		for i := range dbs {
-			dbs[i] = e.open(t)
-		}
-		errs := make([]error, len(dbs))
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: fsys, Go: []*goose.Migration{add}})
 		var wg sync.WaitGroup
-		for i, db := range dbs {
+		for range 5 {
+			db := e.Open(t)
 			wg.Go(func() {
-				if _, errs[i] = m.Current(t.Context(), db); errs[i] == nil {
-					_, errs[i] = m.Up(t.Context(), db, 4)
+				if _, err := m.Up(t.Context(), db, 4); err != nil {
+					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
-		for i, db := range dbs {
-			require.NoError(t, errs[i])
-			require.Equal(t, 2, count(t, db, "SELECT count(*) FROM users"))
-			require.EqualValues(t, 4, current(t, m, db))
-		}
 	})
 }
 
 // A file that changes between New and Up would run under a fingerprint that
 // doesn't stand for it.
 func TestTrapFilesThatChange(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
 		fsys := three()
-		m := newMigrator(t, tenancygoose.Config{Dialect: e.dialect, FS: fs.FS(fsys)})
+		m := newMigrator(t, tenancygoose.Config{Dialect: dialect(e), FS: fs.FS(fsys)})
 		for _, f := range fsys {
 			f.Data = []byte("no SQL at all")
 		}
-		_, err := m.Up(t.Context(), e.open(t), 3)
+		_, err := m.Up(t.Context(), e.Open(t), 3)
 		require.NoError(t, err)
 	})
 }

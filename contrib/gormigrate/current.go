@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/gorm-tenancy/tenancy/internal/sqlerr"
 )
 
 // state is what gormigrate has noted in a database.
@@ -66,7 +67,7 @@ func (m *migrator) read(db *gorm.DB) (state, error) {
 	err := db.Table(m.options.TableName).Pluck(m.options.IDColumnName, &ids).Error
 	// GORM's HasTable would say that a table is missing also when the
 	// connection is.
-	if err != nil && !missingTable(err) {
+	if err != nil && !sqlerr.MissingTable(err) {
 		return state{}, fmt.Errorf("tenancygormigrate: %w", err)
 	}
 	s := state{applied: make(map[string]bool, len(ids))}
@@ -93,15 +94,6 @@ func (m *migrator) read(db *gorm.DB) (state, error) {
 	}
 	slices.Sort(s.unknown)
 	return s, nil
-}
-
-// missingTable asks PostgreSQL's and SQLite's errors, without their packages.
-func missingTable(err error) bool {
-	var pg interface{ SQLState() string }
-	if errors.As(err, &pg) {
-		return pg.SQLState() == "42P01" // undefined_table
-	}
-	return strings.Contains(err.Error(), "no such table") // SQLite has no code for it
 }
 
 // refuse says why nothing should be applied to a database.

@@ -11,42 +11,19 @@ import (
 	"gorm.io/gorm"
 
 	tenancygormigrate "github.com/gorm-tenancy/tenancy/contrib/gormigrate"
+	"github.com/gorm-tenancy/tenancy/internal/migratortest"
 )
 
 // Where the list and a database don't agree.
 
-func TestCurrentWritesNothing(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		s := &spy{Connector: e.connector(t)}
-		db := pool(t, s)
-		m := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()})
-		require.Zero(t, current(t, m, db))
-		require.LessOrEqual(t, len(s.take()), 2)
-		tables := "SELECT count(*) FROM sqlite_master"
-		if e.postgres {
-			tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-		}
-		require.Zero(t, count(t, db, tables))
-
-		_, err := m.Up(t.Context(), db, 3)
-		require.NoError(t, err)
-		s.take()
-		require.EqualValues(t, 3, current(t, m, db))
-		require.LessOrEqual(t, len(s.take()), 2)
-		_, err = m.Up(t.Context(), db, 3)
-		require.NoError(t, err)
-		require.LessOrEqual(t, len(s.take()), 2, "with nothing to do, Up is as cheap as Current")
-	})
-}
-
 func TestNewerDatabase(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		db := e.open(t)
-		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()}).Up(t.Context(), db, 3)
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
+		db := e.Open(t)
+		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: three()}).Up(t.Context(), db, 3)
 		require.NoError(t, err)
 
-		older := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()[:2]})
-		require.EqualValues(t, 3, current(t, older, db), "what the newer program says")
+		older := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: three()[:2]})
+		require.EqualValues(t, 3, migratortest.Current(t, older, db), "what the newer program says")
 		for _, to := range []int64{1, 2} {
 			_, err = older.Up(t.Context(), db, to)
 			require.ErrorIs(t, err, tenancygormigrate.ErrNewer)
@@ -54,7 +31,7 @@ func TestNewerDatabase(t *testing.T) {
 		}
 
 		// Neither is older than the other, so there is no number for it.
-		other := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: append(three()[:2], execs("other", "SELECT 1"))})
+		other := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: append(three()[:2], execs("other", "SELECT 1"))})
 		_, err = other.Current(t.Context(), db)
 		require.ErrorIs(t, err, tenancygormigrate.ErrNewer)
 		_, err = other.Up(t.Context(), db, 3)
@@ -63,52 +40,49 @@ func TestNewerDatabase(t *testing.T) {
 }
 
 func TestAMigrationThatWasAddedBeforeOthers(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		db := e.open(t)
-		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()}).Up(t.Context(), db, 3)
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
+		db := e.Open(t)
+		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: three()}).Up(t.Context(), db, 3)
 		require.NoError(t, err)
 		list := slices.Insert(three(), 1, execs("emails", "CREATE TABLE emails (id integer)"))
 
-		strict := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: list})
+		strict := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: list})
 		_, err = strict.Current(t.Context(), db)
 		require.ErrorContains(t, err, `has not had "emails"`)
 		require.ErrorContains(t, err, "AllowMissing")
 		_, err = strict.Up(t.Context(), db, 4)
 		require.ErrorContains(t, err, `has not had "emails"`)
 
-		lenient := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: list, AllowMissing: true})
-		require.EqualValues(t, 1, current(t, lenient, db), "at the target, nobody would call Up")
+		lenient := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: list, AllowMissing: true})
+		require.EqualValues(t, 1, migratortest.Current(t, lenient, db), "at the target, nobody would call Up")
 		applied, err := lenient.Up(t.Context(), db, 4)
 		require.NoError(t, err)
-		require.Equal(t, []int64{2}, versions(applied))
-		require.EqualValues(t, 4, current(t, lenient, db))
-		require.EqualValues(t, 4, current(t, strict, db))
+		require.Equal(t, []int64{2}, migratortest.Versions(applied))
+		require.EqualValues(t, 4, migratortest.Current(t, lenient, db))
+		require.EqualValues(t, 4, migratortest.Current(t, strict, db))
 	})
 }
 
 // gormigrate would begin anew in a schema that it doesn't see the table of.
 func TestTableInAnotherSchema(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
-		if !e.postgres {
-			t.Skip("SQLite has no search path")
-		}
-		db := e.open(t)
-		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()[:2]}).Up(t.Context(), db, 2)
+	migratortest.OnPostgres(t, func(t *testing.T, e migratortest.Engine) {
+		db := e.Open(t)
+		_, err := newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: three()[:2]}).Up(t.Context(), db, 2)
 		require.NoError(t, err)
-		exec(t, db, "CREATE SCHEMA app")
+		migratortest.Exec(t, db, "CREATE SCHEMA app")
 		db.SetMaxOpenConns(1)
-		exec(t, db, "SET search_path = app, public")
-		_, err = newMigrator(t, tenancygormigrate.Config{Dialector: e.dialector, Migrations: three()}).Up(t.Context(), db, 3)
+		migratortest.Exec(t, db, "SET search_path = app, public")
+		_, err = newMigrator(t, tenancygormigrate.Config{Dialector: dialector(e), Migrations: three()}).Up(t.Context(), db, 3)
 		require.ErrorContains(t, err, "set the search_path")
 	})
 }
 
 func TestInitSchema(t *testing.T) {
-	each(t, func(t *testing.T, e engine) {
+	migratortest.Each(t, func(t *testing.T, e migratortest.Engine) {
 		failure := errors.New("no owner")
 		fail := true
 		c := tenancygormigrate.Config{
-			Dialector:  e.dialector,
+			Dialector:  dialector(e),
 			Migrations: three(),
 			InitSchema: func(tx *gorm.DB) error {
 				if err := tx.Exec("CREATE TABLE users (id integer, email text)").Error; err != nil || !fail {
@@ -118,40 +92,40 @@ func TestInitSchema(t *testing.T) {
 			},
 		}
 		m := newMigrator(t, c)
-		db := e.open(t)
+		db := e.Open(t)
 		_, err := m.Up(t.Context(), db, 2)
 		require.ErrorContains(t, err, "to version 3, not 2")
 
 		applied, err := m.Up(t.Context(), db, 3)
 		require.ErrorIs(t, err, failure)
 		require.Empty(t, applied)
-		require.Zero(t, current(t, m, db))
+		require.Zero(t, migratortest.Current(t, m, db))
 
 		fail = false
 		applied, err = m.Up(t.Context(), db, 3)
 		require.NoError(t, err)
-		require.Equal(t, []int64{3}, versions(applied))
+		require.Equal(t, []int64{3}, migratortest.Versions(applied))
 		require.Equal(t, "SCHEMA_INIT", applied[0].Name)
-		require.EqualValues(t, 3, current(t, m, db))
-		require.Zero(t, count(t, db, "SELECT count(*) FROM users"), "the migrations themselves didn't run")
+		require.EqualValues(t, 3, migratortest.Current(t, m, db))
+		require.Zero(t, migratortest.Count(t, db, "SELECT count(*) FROM users"), "the migrations themselves didn't run")
 
 		c.Migrations = append(c.Migrations, execs("second", "INSERT INTO users VALUES (2, 'b@example.com')"))
 		m = newMigrator(t, c)
-		require.EqualValues(t, 3, current(t, m, db))
+		require.EqualValues(t, 3, migratortest.Current(t, m, db))
 		applied, err = m.Up(t.Context(), db, 4)
 		require.NoError(t, err)
-		require.Equal(t, []int64{4}, versions(applied))
-		require.Equal(t, 1, count(t, db, "SELECT count(*) FROM users"))
+		require.Equal(t, []int64{4}, migratortest.Versions(applied))
+		require.Equal(t, 1, migratortest.Count(t, db, "SELECT count(*) FROM users"))
 
 		// A database that had migrations one by one goes on so.
-		old := e.open(t)
+		old := e.Open(t)
 		without := c
 		without.InitSchema = nil
 		_, err = newMigrator(t, without).Up(t.Context(), old, 2)
 		require.NoError(t, err)
 		applied, err = m.Up(t.Context(), old, 4)
 		require.NoError(t, err)
-		require.Equal(t, []int64{3, 4}, versions(applied))
+		require.Equal(t, []int64{3, 4}, migratortest.Versions(applied))
 	})
 }
 
