@@ -33,6 +33,16 @@ type ServerLimit interface {
 	ServerLimit() int
 }
 
+// ReplicaEngine is implemented by an [Engine] that can open a database such
+// that the server itself refuses to write: [Database.Replicas] with a DSN are
+// opened by it, so that nothing is written to a replica, not even to one that
+// was promoted meanwhile.
+type ReplicaEngine interface {
+	// ReplicaConnector is what [Engine.Connector] is, for connections whose
+	// statements may not write.
+	ReplicaConnector(dsn string) (driver.Connector, error)
+}
+
 // Fault says whose fault an error is, as far as connections go.
 type Fault uint8
 
