@@ -18,6 +18,8 @@ type bound struct {
 	router *router
 	id     string
 	hold   *held // for its writes outside of transactions; see Plugin.hold
+	// The pools of statements that may run on a replica; see mayRead.
+	reader, guesser reader
 }
 
 var (
@@ -28,6 +30,8 @@ var (
 
 func newBound(r *router, id string) *bound {
 	b := &bound{router: r, id: id}
+	b.reader = reader{router: r, bound: b}
+	b.guesser = reader{router: r, bound: b, guess: true}
 	b.hold = &held{bound: bound{router: r, id: id}, prev: b}
 	return b
 }

@@ -45,8 +45,9 @@ type server struct {
 	breaker  breaker
 	answered time.Duration // when the server last answered a connect
 	wake     time.Duration // when tick will run; 0 for not at all
-	pools    int
-	events   []Event // told by unlock
+	pools    int           // of primaries and replicas
+	replicas int           // of pools
+	events   []Event       // told by unlock
 	count    serverCount
 }
 

@@ -105,7 +105,7 @@ func (m *budgetModel) giveUp(rt *rapid.T) {
 func (m *budgetModel) evict(rt *rapid.T) {
 	i := m.pick(rt)
 	old := m.current(i)
-	if old.stats().Waiting > 0 {
+	if old.dialer.stats().Waiting > 0 {
 		return
 	}
 	old.retire()

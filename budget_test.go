@@ -109,7 +109,7 @@ func TestBudgetHandsOver(t *testing.T) {
 			waiting = append(waiting, later(t.Context(), a))
 			synctest.Wait()
 		}
-		require.Equal(t, []TenantStats{{Tenant: "a", Server: "db1:5432", MaxConns: 1, Conns: 1, Waiting: 10, Waits: 10}}, []TenantStats{a.stats()})
+		require.Equal(t, []TenantStats{{Tenant: "a", Server: "db1:5432", MaxConns: 1, Conns: 1, Waiting: 10, Waits: 10}}, []TenantStats{a.dialer.stats()})
 		time.Sleep(time.Second)
 		require.NoError(t, held.Close())
 		for i, w := range waiting {
@@ -123,7 +123,7 @@ func TestBudgetHandsOver(t *testing.T) {
 		}
 		require.Equal(t, 1, l.dialled())
 		require.EqualValues(t, 10, a.dialer.server.stats().HandedOver)
-		require.GreaterOrEqual(t, a.stats().WaitTime, 10*time.Second)
+		require.GreaterOrEqual(t, a.dialer.stats().WaitTime, 10*time.Second)
 		require.NoError(t, exec(a))
 		require.Equal(t, 1, l.dialled())
 	})

@@ -19,8 +19,9 @@ type tenantPool interface {
 	gone() <-chan struct{}
 	// conns is the number of physical connections. It does not block.
 	conns() int
-	// identity is equal for pools of the same database; nil when unknown.
-	identity() any
+	// places are what tells its databases from those of other pools, as far as
+	// that is known.
+	places() []any
 	// narrow limits the pool to the few connections of a turn in a sweep, or
 	// lifts that limit again.
 	narrow(bool)
@@ -61,7 +62,7 @@ type cache struct {
 
 	mu       sync.Mutex
 	lru      *simplelru.LRU[string, *entry] // what acquire finds
-	byPlace  map[any]*entry                 // entries of lru by tenantPool.identity
+	byPlace  map[any]*entry                 // entries of lru by tenantPool.places
 	live     map[*entry]struct{}            // every entry that is not gone
 	now      time.Duration                  // since start; set by the sweeper, so coarse
 	news     uint64                         // calls of recheckAll

@@ -44,9 +44,14 @@ func (p *fakePool) retire() {
 }
 
 func (p *fakePool) gone() <-chan struct{} { return p.ended }
-func (p *fakePool) identity() any         { return p.place }
 func (p *fakePool) narrow(bool)           {}
 
+func (p *fakePool) places() []any {
+	if p.place == nil {
+		return nil
+	}
+	return []any{p.place}
+}
 func (p *fakePool) conns() int {
 	if p.held == nil {
 		return 0

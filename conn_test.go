@@ -38,7 +38,7 @@ func TestAbandonedDialIsUsed(t *testing.T) {
 		require.Error(t, b.db.PingContext(ctx))
 		time.Sleep(2 * time.Second)
 		require.Equal(t, 1, l.conns("b"))
-		require.Equal(t, 1, b.stats().Idle)
+		require.Equal(t, 1, b.dialer.stats().Idle)
 		time.Sleep(l.limits.ConnMaxIdleTime)
 		require.Zero(t, l.conns("b"))
 	})

@@ -36,6 +36,8 @@ type dialer struct {
 	engine    Engine   // may be nil
 	server    *server
 	lifetime  time.Duration // of a connection
+	acquire   time.Duration // the longest wait for a connection
+	replica   bool
 	gone      chan struct{} // closed when the sql.DB is closed and no link is left
 
 	open atomic.Int64 // links; written under server.mu
@@ -60,7 +62,7 @@ var errRetired = errors.New("tenancy: the pool has been retired")
 
 // Connect is called by database/sql when it has no idle connection.
 func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
-	deadline := time.Now().Add(d.server.acquire)
+	deadline := time.Now().Add(d.acquire)
 	for {
 		got, err := d.server.get(ctx, d, deadline)
 		if err != nil {
@@ -116,6 +118,9 @@ func (d *dialer) endLocked() {
 	if d.shut && d.open.Load() == 0 && !d.ended {
 		d.ended = true
 		d.server.pools--
+		if d.replica {
+			d.server.replicas--
+		}
 		close(d.gone)
 	}
 }
@@ -249,7 +254,7 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	}
 	s.count.failed++
 	e := &Error{Op: "connect", Tenant: d.tenant, Err: ErrUnavailable, Cause: err}
-	s.events = append(s.events, Event{Kind: EventFailed, Tenant: d.tenant, Server: s.name, Err: e, Took: took})
+	s.events = append(s.events, Event{Kind: EventFailed, Tenant: d.tenant, Server: s.name, Replica: d.replica, Err: e, Took: took})
 	switch fault {
 	case FaultTenant:
 		s.answeredLocked()

@@ -41,6 +41,12 @@ type ReplicaEngine interface {
 	// ReplicaConnector is what [Engine.Connector] is, for connections whose
 	// statements may not write.
 	ReplicaConnector(dsn string) (driver.Connector, error)
+	// ReplicaRefused reports whether err, of a statement on a replica, is
+	// about the replica being one: it must not write, or the statement was in
+	// the way of what the primary sends, or what it asks for has not come from
+	// there yet. Nothing of the statement was done; it then runs on the
+	// primary.
+	ReplicaRefused(err error) bool
 }
 
 // Fault says whose fault an error is, as far as connections go.

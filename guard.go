@@ -139,6 +139,8 @@ func (p *Plugin) restore(db *gorm.DB) {
 		db.Statement.ConnPool = pool.prev
 	case *held:
 		db.Statement.ConnPool = pool.prev
+	case *reader:
+		db.Statement.ConnPool = pool.prev()
 	case *txDetour:
 		db.Statement.ConnPool = pool.prev
 	case *dryPool:
@@ -212,6 +214,8 @@ func plainPool(pool gorm.ConnPool) gorm.ConnPool {
 			pool = outer.prev
 		case *held:
 			pool = outer.prev
+		case *reader:
+			pool = outer.prev()
 		case *txDetour:
 			return outer.prev
 		case *dryPool:

@@ -3,9 +3,12 @@ package tenancy
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
+
+	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -22,25 +25,67 @@ type dbOpener struct {
 	servers  *servers
 	schema   SchemaRange
 	forward  *forward
+	policy   dbresolver.Policy
+	replicas replicaCount
 	observe  func(Event)
 	stale    func(id string) // told when what was resolved proves wrong
 }
 
+// openDatabase opens the tenant's primary and its replicas. It dials nothing.
 func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 	defer recovered(id, "the Engine", &err)
-	connector := d.Connector
+	connector, name, err := o.connector(id, d, false)
+	if err != nil {
+		return nil, err
+	}
+	type place struct {
+		connector driver.Connector
+		name      string
+	}
+	copies := make([]place, 0, len(d.Replicas)) // all are known before any server counts a pool more
+	for _, r := range d.Replicas {
+		connector, name, err := o.connector(id, r, true)
+		if err != nil {
+			return nil, err
+		}
+		copies = append(copies, place{connector, name})
+	}
+	p := newPool(id, connector, o.engine, o.servers.join(name), d, o.limits)
+	if o.stale != nil {
+		p.dialer.stale = func() { o.stale(id) }
+	}
+	if len(copies) == 0 {
+		return p, nil
+	}
+	p.left = make(chan struct{})
+	p.replicas = &replicas{policy: o.policy, count: &o.replicas}
+	for i, c := range copies {
+		from := d.Replicas[i]
+		from.Identity = d.Identity
+		p.replicas.add(id, c.connector, o.engine, o.servers.join(c.name), from, o.limits)
+	}
+	return p, nil
+}
+
+// connector returns what opens connections to d, and the name of its server.
+func (o *dbOpener) connector(id string, d Database, replica bool) (connector driver.Connector, name string, err error) {
+	connector = d.Connector
 	if connector == nil {
 		if o.engine == nil {
-			return nil, &Error{Op: "open", Tenant: id, Err: ErrUnavailable,
+			return nil, "", &Error{Op: "open", Tenant: id, Err: ErrUnavailable,
 				Detail: "its Database has a DSN but Config.Engine is not set",
 				Hint:   "set tenancypg.Engine{} or tenancysqlite.Engine{}"}
 		}
-		if connector, err = o.engine.Connector(d.DSN); err != nil {
-			return nil, &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
+		open := o.engine.Connector
+		if e, ok := o.engine.(ReplicaEngine); ok && replica {
+			open = e.ReplicaConnector
+		}
+		if connector, err = open(d.DSN); err != nil {
+			return nil, "", &Error{Op: "open", Tenant: id, Err: ErrUnavailable, Cause: err,
 				Hint: "mend the DSN that the Resolver returns"}
 		}
 	}
-	name := d.Server
+	name = d.Server
 	if name == "" {
 		if d.DSN != "" {
 			name = o.engine.Server(d.DSN)
@@ -48,11 +93,7 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 			name = c.Server()
 		}
 	}
-	p := newPool(id, connector, o.engine, o.servers.join(name), d, o.limits)
-	if o.stale != nil {
-		p.dialer.stale = func() { o.stale(id) }
-	}
-	return p, nil
+	return connector, name, nil
 }
 
 // recovered, deferred, makes a panic of somebody's code a failure to open this
@@ -109,6 +150,7 @@ func (o *dbOpener) openDB(ctx context.Context, id string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.Replicas = nil // it is for one *sql.DB
 	p, err := o.openDatabase(id, d)
 	if err != nil {
 		return nil, err

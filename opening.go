@@ -43,16 +43,11 @@ func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
 	)
 	c.mu.Lock()
 	e.pool = pool // that of a failure is retired by the last release
-	if err == nil {
-		if place := pool.identity(); place != nil && !e.retired {
-			if other, ok := c.byPlace[place]; ok {
-				clash = other
-				err = &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable,
-					Detail: "its database is open for tenant " + quoteID(other.id),
-					Hint:   "give each tenant a database of its own"}
-			} else {
-				c.byPlace[place] = e
-			}
+	if err == nil && !e.retired {
+		if clash = c.placeLocked(e); clash != nil {
+			err = &Error{Op: "open", Tenant: e.id, Err: ErrUnavailable,
+				Detail: "its database is open for tenant " + quoteID(clash.id),
+				Hint:   "give each tenant a database of its own"}
 		}
 	}
 	switch {
@@ -108,4 +103,19 @@ func (c *cache) open(ctx context.Context, e *entry, narrow bool) {
 		c.observe(Event{Kind: EventOpened, Tenant: e.id, Took: time.Since(began)})
 	}
 	c.release(e)
+}
+
+// placeLocked notes where e's databases are, or returns the other tenant's entry
+// that has one of them.
+func (c *cache) placeLocked(e *entry) (clash *entry) {
+	places := e.pool.places()
+	for _, place := range places {
+		if other, ok := c.byPlace[place]; ok {
+			return other
+		}
+	}
+	for _, place := range places {
+		c.byPlace[place] = e
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
 )
 
 // pluginName is what gorm lists the plugin under.
@@ -39,6 +40,21 @@ type Config struct {
 	// Schema says which versions of a tenant's schema this build of the
 	// application works with. Defaults to all of them.
 	Schema SchemaRange
+	// ReplicaPolicy chooses where a read goes when a tenant has several
+	// [Database.Replicas] that answer. It is one of dbresolver's, or your own:
+	// each of the pools that it is given has a method Server() string; it must
+	// return one of them, change nothing in the slice, and be safe for several
+	// goroutines (dbresolver.RoundRobinPolicy is not, StrictRoundRobinPolicy
+	// is). Defaults to dbresolver.RandomPolicy.
+	//
+	// The rules of what is read where are dbresolver's: reads go to a replica;
+	// writes, transactions, locking reads and what has the clause
+	// dbresolver.Write go to the primary; raw SQL goes to a replica if it has
+	// the clause dbresolver.Read or is a SELECT. Where a doubt is left, a raw
+	// SELECT ... FOR SHARE or one from the server's own tables for instance, it
+	// is the primary. A replica that fails is left alone for a second; the read
+	// goes to another one, or to the primary.
+	ReplicaPolicy dbresolver.Policy
 	// Observer is told of events. Defaults to none.
 	Observer Observer
 }
@@ -91,6 +107,10 @@ type Limits struct {
 	// the connect is still under way it is [ErrUnavailable]. It does not bound
 	// the work that follows. Defaults to 10 seconds.
 	AcquireTimeout time.Duration
+	// ReplicaTimeout is AcquireTimeout for a replica: a read that waits longer
+	// goes elsewhere. Defaults to 1 second; more than AcquireTimeout counts as
+	// that.
+	ReplicaTimeout time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -117,6 +137,10 @@ func (c Config) withDefaults() Config {
 	set(&c.Pools.ConnMaxLifetime, 30*time.Minute)
 	set(&c.Pools.ConnectTimeout, 10*time.Second)
 	set(&c.Pools.AcquireTimeout, 10*time.Second)
+	set(&c.Pools.ReplicaTimeout, time.Second)
+	if c.ReplicaPolicy == nil {
+		c.ReplicaPolicy = dbresolver.RandomPolicy{}
+	}
 	set(&c.Recheck, time.Minute)
 	set(&c.Schema.MigrateTimeout, time.Minute)
 	return c
@@ -151,6 +175,7 @@ func (c Config) validate() error {
 		"Pools.ConnMaxLifetime": c.Pools.ConnMaxLifetime,
 		"Pools.ConnectTimeout":  c.Pools.ConnectTimeout,
 		"Pools.AcquireTimeout":  c.Pools.AcquireTimeout,
+		"Pools.ReplicaTimeout":  c.Pools.ReplicaTimeout,
 		"Recheck":               c.Recheck,
 		"Schema.MigrateTimeout": c.Schema.MigrateTimeout,
 	} {
@@ -195,10 +220,10 @@ func New(cfg Config) *Plugin {
 	p := &Plugin{cfg: cfg.withDefaults(), bad: cfg.validate()}
 	p.servers = newServers(p.cfg.Pools, p.observe)
 	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers,
-		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), observe: p.observe}
+		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), policy: p.cfg.ReplicaPolicy, observe: p.observe}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
 	p.opener.stale = p.doubt
-	p.router = &router{p}
+	p.router = newRouter(p)
 	return p
 }
 

@@ -18,6 +18,7 @@ func TestDefaultLimits(t *testing.T) {
 		ConnMaxLifetime:   30 * time.Minute,
 		ConnectTimeout:    10 * time.Second,
 		AcquireTimeout:    10 * time.Second,
+		ReplicaTimeout:    time.Second,
 	}, Config{}.withDefaults().Pools)
 }
 

@@ -152,6 +152,14 @@ type Database struct {
 	// Identity is what the database must say of itself. A change retires the
 	// open pool. The zero value asks nothing.
 	Identity Identity
+	// Replicas are copies of the database that the server keeps up to date, for
+	// reads: see [Config.ReplicaPolicy]. Each sets DSN or Connector, and Server
+	// and MaxConns if need be; it is on a server of its own, with that one's
+	// budget and breaker. The rest is the primary's, Identity too: a copy that is
+	// another tenant's, or of another generation, is not read. Engines open a
+	// DSN such that nothing can be written ([ReplicaEngine]); a Connector has to
+	// see to that by itself. A change retires the open pool.
+	Replicas []Database
 }
 
 func (d Database) validate() error {
@@ -165,7 +173,12 @@ func (d Database) validate() error {
 	case d.Schema < 0:
 		return fmt.Errorf("its Database.Schema is negative: %d", d.Schema)
 	}
-	return nil
+	return d.validateReplicas()
+}
+
+// needsEngine reports whether d or a replica has a DSN.
+func (d Database) needsEngine() bool {
+	return d.DSN != "" || slices.ContainsFunc(d.Replicas, Database.needsEngine)
 }
 
 // changed reports whether a pool opened for old must go when the tenant is now
@@ -173,12 +186,12 @@ func (d Database) validate() error {
 func (d Database) changed(old Database) bool {
 	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
 		d.Version != old.Version || d.Identity != old.Identity || d.MaxConns != old.MaxConns || d.Server != old.Server ||
-		d.Schema != old.Schema
+		d.Schema != old.Schema || !slices.EqualFunc(d.Replicas, old.Replicas, func(r, old Database) bool { return !r.changed(old) })
 }
 
-// identity is equal for Databases that are certainly the same one; nil when
-// that can't be told.
-func (d Database) identity() any {
+// place is equal for Databases that are certainly the same one; nil when that
+// can't be told. See places.
+func (d Database) place() any {
 	if d.Identity.UID != "" {
 		return d.Identity.UID
 	}
@@ -201,14 +214,14 @@ func (s Static) validate(engine Engine) error {
 		if err := d.validate(); err != nil {
 			return fmt.Errorf("Resolver: tenant %s: %w", id, err)
 		}
-		if d.DSN != "" && engine == nil {
+		if d.needsEngine() && engine == nil {
 			return fmt.Errorf("Resolver: tenant %s has a DSN but Engine is not set; set tenancypg.Engine{} or tenancysqlite.Engine{}", id)
 		}
-		if key := d.identity(); key != nil {
-			if other, ok := owner[key]; ok {
+		for _, place := range d.places() {
+			if other, ok := owner[place]; ok {
 				return fmt.Errorf("Resolver: tenants %s and %s have the same database", min(id, other), max(id, other))
 			}
-			owner[key] = id
+			owner[place] = id
 		}
 	}
 	return nil

@@ -60,8 +60,10 @@ func (c *cache) removeLocked(e *entry) {
 		}
 	}
 	if e.pool != nil {
-		if place := e.pool.identity(); place != nil && c.byPlace[place] == e {
-			delete(c.byPlace, place)
+		for _, place := range e.pool.places() {
+			if c.byPlace[place] == e {
+				delete(c.byPlace, place)
+			}
 		}
 	}
 	e.retired = true

@@ -16,6 +16,15 @@ import (
 // it refuses, so what slips past the callbacks fails closed.
 type router struct {
 	p *Plugin
+	// The pools of statements that may run on a replica; see mayRead.
+	reader, guesser reader
+}
+
+func newRouter(p *Plugin) *router {
+	r := &router{p: p}
+	r.reader = reader{router: r}
+	r.guesser = reader{router: r, guess: true}
+	return r
 }
 
 var (

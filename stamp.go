@@ -182,7 +182,11 @@ func setStamp(row reflect.Value, index []int, mark Stamp) {
 
 // tenantAt returns the tenant that a statement ran on; false for main.
 func (p *Plugin) tenantAt(stmt *gorm.Statement) (string, bool) {
-	switch pool := stmt.ConnPool.(type) {
+	pool := stmt.ConnPool
+	if rd, ok := pool.(*reader); ok {
+		pool = rd.prev()
+	}
+	switch pool := pool.(type) {
 	case *detour, *txDetour:
 		return "", false
 	case *Tx:

@@ -44,16 +44,22 @@ const (
 	// it; EventServerUp, that one succeeded.
 	EventServerDown EventKind = "server_down"
 	EventServerUp   EventKind = "server_up"
+	// EventReplicaDown says that a replica of Tenant, on Server, failed: it is
+	// left alone, but for one read in each second that tries it.
+	// EventReplicaUp says that it answers again.
+	EventReplicaDown EventKind = "replica_down"
+	EventReplicaUp   EventKind = "replica_up"
 )
 
 // Event is what an [Observer] is told. It holds no DSN.
 type Event struct {
-	Kind   EventKind
-	Tenant string        // may be empty or invalid for EventRefused: quote it
-	Server string        // for EventWaited, EventServerDown, EventServerUp and a failed connect
-	Cause  Cause         // for EventEvicted
-	Err    error         // for EventRefused, EventFailed, EventWaited, EventServerDown, EventBehind, EventAhead
-	Took   time.Duration // how long it took
+	Kind    EventKind
+	Tenant  string        // may be empty or invalid for EventRefused: quote it
+	Server  string        // for EventWaited, EventServerDown, EventServerUp, EventReplicaDown, EventReplicaUp and a failed connect
+	Replica bool          // it concerns a replica of Tenant, not its primary
+	Cause   Cause         // for EventEvicted
+	Err     error         // for EventRefused, EventFailed, EventWaited, EventServerDown, EventReplicaDown, EventBehind, EventAhead
+	Took    time.Duration // how long it took
 }
 
 // Observer is told of events, for logs and metrics. Observe is called from the
@@ -92,6 +98,10 @@ type Stats struct {
 	Evicted map[Cause]uint64
 	// Refused counts refused statements.
 	Refused uint64
+	// ReplicaReads counts the statements that a replica has answered.
+	// ReplicaFallbacks counts how often one did not, and the read went to the
+	// next or to the primary.
+	ReplicaReads, ReplicaFallbacks uint64
 	// Servers has the figures of each server, by name.
 	Servers []ServerStats
 }
@@ -100,8 +110,9 @@ type Stats struct {
 type ServerStats struct {
 	// Server is its name; "" for databases whose server is not known.
 	Server string
-	// Pools is the number of open pools on it.
-	Pools int
+	// Pools is the number of open pools on it, and Replicas that of those for
+	// replicas.
+	Pools, Replicas int
 	// MaxConns is the budget, and Conns how much of it is taken: connections
 	// that are in use, idle, being dialled or on their way out.
 	MaxConns, Conns int
@@ -134,6 +145,10 @@ type ServerStats struct {
 // TenantStats are the figures of one open tenant.
 type TenantStats struct {
 	Tenant, Server string
+	// Replica says that the figures are of a replica, and not of the primary.
+	Replica bool
+	// Down says that it is a replica that is left alone, since it failed.
+	Down bool
 	// MaxConns is the tenant's limit, Conns its connections, Idle those of
 	// them that are idle, and Waiting its callers that wait for one.
 	MaxConns, Conns, Idle, Waiting int
@@ -148,6 +163,7 @@ type TenantStats struct {
 func (p *Plugin) Stats() Stats {
 	s := p.cache.stats()
 	s.Refused = p.refused.Load()
+	s.ReplicaReads, s.ReplicaFallbacks = p.opener.replicas.reads.Load(), p.opener.replicas.fallbacks.Load()
 	for _, server := range p.servers.all() {
 		s.Servers = append(s.Servers, server.stats())
 	}
@@ -157,15 +173,25 @@ func (p *Plugin) Stats() Stats {
 
 // TopTenants returns the figures of the n open tenants that press hardest on
 // their servers: by callers that wait, then by connections, then by how much
-// they have waited. It looks at every open pool.
+// they have waited. It looks at every open pool. A replica has figures of its
+// own.
 func (p *Plugin) TopTenants(n int) []TenantStats {
 	var all []TenantStats
 	for _, tp := range p.cache.openPools() {
-		all = append(all, tp.(*pool).stats())
+		p := tp.(*pool)
+		all = append(all, p.dialer.stats())
+		if p.replicas == nil {
+			continue
+		}
+		for _, r := range p.replicas.all {
+			stats := r.dialer.stats()
+			stats.Down = r.retryAt.Load() != 0
+			all = append(all, stats)
+		}
 	}
 	slices.SortFunc(all, func(a, b TenantStats) int {
 		return cmp.Or(cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(b.Conns, a.Conns),
-			cmp.Compare(b.WaitTime, a.WaitTime), strings.Compare(a.Tenant, b.Tenant))
+			cmp.Compare(b.WaitTime, a.WaitTime), strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Server, b.Server))
 	})
 	return all[:max(0, min(n, len(all)))]
 }
@@ -176,6 +202,7 @@ func (s *server) stats() ServerStats {
 	out := ServerStats{
 		Server:      s.name,
 		Pools:       s.pools,
+		Replicas:    s.replicas,
 		MaxConns:    s.size,
 		Conns:       s.used,
 		Waiting:     int(s.waiting.Load()),
@@ -204,14 +231,14 @@ func (s *server) stats() ServerStats {
 	return out
 }
 
-func (p *pool) stats() TenantStats {
-	d := p.dialer
+func (d *dialer) stats() TenantStats {
 	s := d.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := TenantStats{
 		Tenant:    d.tenant,
 		Server:    s.name,
+		Replica:   d.replica,
 		MaxConns:  d.limit,
 		Conns:     int(d.open.Load()),
 		Waiting:   d.waiters.Len(),

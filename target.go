@@ -36,6 +36,7 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	stmt := db.Statement
 	sc := scope.From(stmt.Context)
 	pool := plainPool(stmt.ConnPool)
+	_, hooked := stmt.ConnPool.(*held) // a hook's statement, or an association's, of a write that is held
 	if tx, ok := pool.(*Tx); ok {
 		if v == verbRaw && tx.inner != nil && isSavepoint(stmt.SQL.String()) {
 			stmt.ConnPool = tx
@@ -48,7 +49,6 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	if sc.Conflicted {
 		return target{}, checkScope(sc, string(v))
 	}
-	// A hook's statement, or an association's, of a write that is held.
 	if h, ok := stmt.ConnPool.(*held); ok {
 		err := h.mismatch(sc, string(v))
 		if savedAsAssociation(stmt) {
@@ -90,20 +90,20 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	}
 	switch pool := pool.(type) {
 	case *router, *bound, *sql.DB:
-		if stmt.ConnPool != base {
-			stmt.ConnPool = base // stays: it is the safe one
-		}
-		if db.SkipDefaultTransaction && v.writes() {
-			p.hold(stmt, base, t)
-		}
-		return t, nil
 	default:
-		if p.isMainPool(pool) {
-			stmt.ConnPool = base
-			return t, nil
+		if !p.isMainPool(pool) {
+			return t, p.unproved(db, v, pool)
 		}
-		return t, p.unproved(db, v, pool)
 	}
+	switch {
+	case v.writes() && db.SkipDefaultTransaction:
+		p.hold(stmt, base, t)
+	case hooked: // reads what its write has written
+		stmt.ConnPool = base
+	default:
+		stmt.ConnPool = mayRead(stmt, v, base)
+	}
+	return t, nil
 }
 
 // tenantOf returns the tenant that sc names, for a statement outside of any

@@ -177,7 +177,7 @@ func (s *server) waitedLocked(d *dialer, w *waiter, err error) {
 		s.count.exhausted++
 		d.exhausted++
 	}
-	s.events = append(s.events, Event{Kind: EventWaited, Tenant: d.tenant, Server: s.name, Err: err, Took: took})
+	s.events = append(s.events, Event{Kind: EventWaited, Tenant: d.tenant, Server: s.name, Replica: d.replica, Err: err, Took: took})
 }
 
 // deliverLocked ends the wait of d's first waiter.
