@@ -263,15 +263,16 @@ func newResolver(e *env) *dbresolver.DBResolver {
 
 func TestDBResolver(t *testing.T) {
 	for name, early := range map[string]bool{"resolver first": true, "tenancy first": false} {
-		for _, prepare := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, PrepareStmt %v", name, prepare), func(t *testing.T) {
+		for i := range 4 {
+			prepare, replicas := i&1 != 0, i&2>>1
+			t.Run(fmt.Sprintf("%s, PrepareStmt %v, %d replicas", name, prepare, replicas), func(t *testing.T) {
 				engines(t, func(t *testing.T, open func(...envOption) *env) {
 					use := func(e *env, db *gorm.DB) { useResolver(t, e, db) }
 					place := withLate(use)
 					if early {
 						place = withEarly(use)
 					}
-					testDBResolver(t, open(place, withTenants(idA, idB, replicaName),
+					testDBResolver(t, open(place, withTenants(idA, idB, replicaName), withReplicas(replicas),
 						withGorm(func(c *gorm.Config) { c.PrepareStmt = prepare })))
 				})
 			})
@@ -281,6 +282,7 @@ func TestDBResolver(t *testing.T) {
 
 func testDBResolver(t *testing.T, e *env) {
 	require.NoError(t, tenancy.Verify(e.db))
+	before := e.dumps()
 	at := func(want string, do func() error) {
 		t.Helper()
 		require.Equal(t, []string{want}, e.databases(func() { require.NoError(t, do()) }))
@@ -321,19 +323,27 @@ func testDBResolver(t *testing.T, e *env) {
 					}
 					return db.Clauses(c)
 				}
+				read := id // where reads go
+				if len(e.static[id].Replicas) > 0 && c != clause.Expression(dbresolver.Write) {
+					read = replicaOf(id, 1)
+				}
 				var order Order
-				at(id, func() error { return with().First(&order).Error })
-				require.Equal(t, "order 1 of "+id, order.Title, name)
+				at(read, func() error { return with().First(&order).Error })
+				require.Equal(t, "order 1 of "+read, order.Title, name)
 				tag := Tag{Name: "x"}
 				at(id, func() error { return with().Create(&tag).Error })
 				at(id, func() error { return with().Model(&tag).Update("name", "y").Error })
 				at(id, func() error { return with().Delete(&tag).Error })
 				var n int64
-				at(id, func() error { return with().Model(&Tag{}).Count(&n).Error })
+				at(read, func() error { return with().Model(&Tag{}).Count(&n).Error })
 				require.EqualValues(t, 1, n)
-				at(id, func() error { return with().Raw("SELECT count(*) FROM orders").Scan(&n).Error })
+				at(read, func() error { return with().Raw("SELECT count(*) FROM orders").Scan(&n).Error })
 				at(id, func() error { return with().Exec("UPDATE orders SET deleted = NULL").Error })
-				at(id, func() error { return with().Raw("SELECT 1").Row().Scan(&n) })
+				short := id // dbresolver's guess leaves the shortest to the primary
+				if c == clause.Expression(dbresolver.Read) {
+					short = read
+				}
+				at(short, func() error { return with().Raw("SELECT 1").Row().Scan(&n) })
 
 				// Its clauses make GORM begin on the main database: works on
 				// the tenant, or is refused.
@@ -360,7 +370,12 @@ func testDBResolver(t *testing.T, e *env) {
 			var c Customer
 			require.NoError(t, db.Preload("Plan").First(&c).Error)
 			require.Equal(t, "plan of replica", c.Plan.Name)
-			require.Equal(t, "customer of "+id, c.Name)
+			if len(e.static[id].Replicas) == 0 {
+				require.Equal(t, "customer of "+id, c.Name)
+			} else {
+				require.Equal(t, "customer of "+replicaOf(id, 1), c.Name)
+				require.Equal(t, before[replicaOf(id, 1)], e.dump(replicaOf(id, 1)))
+			}
 		}
 		require.Equal(t, []string{"tag of " + id}, e.dump(id)["tags"])
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -114,6 +115,8 @@ type envConfig struct {
 	early  func(*env, *gorm.DB) // as before and after
 	late   func(*env, *gorm.DB)
 	ids    []string
+	// how many replicas each tenant has
+	replicas int
 }
 
 func withGorm(f func(*gorm.Config)) envOption      { return func(c *envConfig) { f(&c.gorm) } }
@@ -123,6 +126,12 @@ func withAfter(f func(*gorm.DB)) envOption         { return func(c *envConfig) {
 func withEarly(f func(*env, *gorm.DB)) envOption   { return func(c *envConfig) { c.early = f } }
 func withLate(f func(*env, *gorm.DB)) envOption    { return func(c *envConfig) { c.late = f } }
 func withTenants(ids ...string) envOption          { return func(c *envConfig) { c.ids = ids } }
+func withReplicas(n int) envOption                 { return func(c *envConfig) { c.replicas = n } }
+
+// replicaOf names the tenant's replica i, from 1. It is a database of its own,
+// with rows that carry its own name: so it is seen who was read, and a write to
+// a replica too.
+func replicaOf(id string, i int) string { return fmt.Sprintf("%s-r%d", id, i) }
 
 const mainName = "main"
 
@@ -180,7 +189,13 @@ func newEnv(t testing.TB, name string, engine tenancy.Engine, create func(name s
 	mainDSN := open(mainName)
 	for _, id := range c.ids {
 		dsn := open(id)
-		e.static[id] = tenancy.Database{Connector: &recording{id, connector(dsn), e.calls}}
+		d := tenancy.Database{Connector: &recording{id, connector(dsn), e.calls}}
+		for i := range c.replicas {
+			name := replicaOf(id, i+1)
+			d.Replicas = append(d.Replicas, tenancy.Database{
+				Connector: &recording{name, connector(open(name)), e.calls}, Server: name})
+		}
+		e.static[id] = d
 	}
 	if c.cfg.Resolver == nil {
 		c.cfg.Resolver = e.static

@@ -15,7 +15,8 @@ const (
 
 // mayRead returns the pool of a statement on base that may run on a replica, or
 // base. The rules are dbresolver's (dbresolver callbacks.go, switchReplica and
-// switchGuess), but that a doubt means the primary.
+// switchGuess), but that a doubt means the primary. So does Exec of what is no
+// SELECT, whatever its clause says: it gives no rows, so it is there to write.
 func mayRead(stmt *gorm.Statement, v verb, base gorm.ConnPool) gorm.ConnPool {
 	if v.writes() {
 		return base
@@ -26,7 +27,7 @@ func mayRead(stmt *gorm.Statement, v verb, base gorm.ConnPool) gorm.ConnPool {
 	guess := false
 	if stmt.SQL.Len() > 0 {
 		_, read := stmt.Settings.Load(hintRead)
-		guess = !read
+		guess = !read || v == verbRaw
 	} else if _, locking := stmt.Clauses["FOR"]; locking || v == verbRow && looksAtColumns(stmt) {
 		return base
 	}
