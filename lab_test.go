@@ -20,6 +20,7 @@ type lab struct {
 	t      testing.TB
 	limits Limits
 	dial   func(ctx context.Context, tenant string) error
+	exec   func(ctx context.Context, tenant string) error // what a statement gives, if set
 	hangUp chan struct{} // if set, closed connections are gone when it is closed
 
 	mu     sync.Mutex
@@ -107,6 +108,7 @@ var (
 	errLabDown    = errors.New("connection refused")
 	errLabFull    = errors.New("too many connections")
 	errLabMissing = errors.New("no such database")
+	errLabWrites  = errors.New("it can't be written to")
 )
 
 // labEngine classifies the errors above.
@@ -123,6 +125,9 @@ func (labEngine) Classify(err error) Fault {
 	}
 	return FaultNone
 }
+
+func (labEngine) ReplicaConnector(string) (driver.Connector, error) { panic("the lab has no DSNs") }
+func (labEngine) ReplicaRefused(err error) bool                     { return errors.Is(err, errLabWrites) }
 
 type labConnector struct {
 	l      *lab
@@ -185,9 +190,14 @@ func (c *labConn) use() func() {
 	return c.busy.Unlock
 }
 
-func (c *labConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
+func (c *labConn) ExecContext(ctx context.Context, _ string, _ []driver.NamedValue) (driver.Result, error) {
 	defer c.use()()
 	time.Sleep(time.Millisecond)
+	if exec := c.c.l.exec; exec != nil {
+		if err := exec(ctx, c.c.tenant); err != nil {
+			return nil, err
+		}
+	}
 	return driver.RowsAffected(1), nil
 }
 
