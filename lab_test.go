@@ -21,7 +21,7 @@ type lab struct {
 	limits Limits
 	dial   func(ctx context.Context, tenant string) error
 	exec   func(ctx context.Context, tenant string) error // what a statement gives, if set
-	hangUp chan struct{} // if set, closed connections are gone when it is closed
+	hangUp chan struct{}                                  // if set, closed connections are gone when it is closed
 
 	mu     sync.Mutex
 	pools  []*pool
