@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/plugin/dbresolver"
@@ -27,8 +28,13 @@ type dbOpener struct {
 	forward  *forward
 	policy   dbresolver.Policy
 	replicas replicaCount
-	observe  func(Event)
-	stale    func(id string) // told when what was resolved proves wrong
+	// replicated says that there are tenants with replicas. Without, nobody
+	// looks for dbresolver's clauses, which costs an allocation: the first
+	// look into a sync.Map makes it. Before the first of them is opened, reads
+	// are the primary's.
+	replicated atomic.Bool
+	observe    func(Event)
+	stale      func(id string) // told when what was resolved proves wrong
 }
 
 // openDatabase opens the tenant's primary and its replicas. It dials nothing.
@@ -57,6 +63,7 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 	if len(copies) == 0 {
 		return p, nil
 	}
+	o.replicated.Store(true)
 	p.left = make(chan struct{})
 	p.replicas = &replicas{policy: o.policy, count: &o.replicas}
 	for i, c := range copies {

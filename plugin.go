@@ -223,6 +223,9 @@ func New(cfg Config) *Plugin {
 		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), policy: p.cfg.ReplicaPolicy, observe: p.observe}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
 	p.opener.stale = p.doubt
+	if s, ok := p.cfg.Resolver.(Static); ok {
+		p.opener.replicated.Store(s.replicated())
+	}
 	p.router = newRouter(p)
 	return p
 }

@@ -44,6 +44,16 @@ func (s Static) Resolve(_ context.Context, id string) (Database, error) {
 	return Database{}, ErrTenantNotFound
 }
 
+// replicated reports whether any tenant has replicas.
+func (s Static) replicated() bool {
+	for _, d := range s {
+		if len(d.Replicas) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Chain returns a Resolver that asks rs one after the other. Only
 // [ErrTenantNotFound] goes on to the next; any other error ends the search, so
 // that a resolver that is down never hands its tenants to another. It is a

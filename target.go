@@ -100,8 +100,10 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 		p.hold(stmt, base, t)
 	case hooked: // reads what its write has written
 		stmt.ConnPool = base
-	default:
+	case p.opener.replicated.Load():
 		stmt.ConnPool = mayRead(stmt, v, base)
+	default:
+		stmt.ConnPool = base // stays: it is the safe one
 	}
 	return t, nil
 }

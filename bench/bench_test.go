@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 	"gorm.io/gorm/utils/tests"
+	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -34,7 +35,7 @@ type Plan struct {
 // tenants is how many tenants are open; the statements are all of one.
 const tenants = 100
 
-// side is one of the two that are compared: a db and a context to use it with.
+// side is one of those that are compared: a db and a context to use it with.
 type side struct {
 	name string
 	db   *gorm.DB
@@ -43,14 +44,7 @@ type side struct {
 
 func open(tb testing.TB, config gorm.Config) *gorm.DB {
 	tb.Helper()
-	pool := sql.OpenDB(&null{name: "main"})
-	// As tenants' pools are: with a lifetime, database/sql reads the clock for
-	// each statement.
-	pool.SetMaxIdleConns(4)
-	pool.SetMaxOpenConns(4)
-	pool.SetConnMaxIdleTime(time.Minute)
-	pool.SetConnMaxLifetime(30 * time.Minute)
-	tb.Cleanup(func() { _ = pool.Close() })
+	pool := nullPool(tb, "main")
 	config.Logger, config.ConnPool = logger.Discard, pool
 	db, err := gorm.Open(tests.DummyDialector{}, &config)
 	if err != nil {
@@ -59,14 +53,71 @@ func open(tb testing.TB, config gorm.Config) *gorm.DB {
 	return db
 }
 
-// sides returns plain GORM, and GORM with this module and open tenants.
+func nullPool(tb testing.TB, name string) *sql.DB {
+	pool := sql.OpenDB(&null{name: name})
+	// As tenants' pools are: with a lifetime, database/sql reads the clock for
+	// each statement.
+	pool.SetMaxIdleConns(4)
+	pool.SetMaxOpenConns(4)
+	pool.SetConnMaxIdleTime(time.Minute)
+	pool.SetConnMaxLifetime(30 * time.Minute)
+	tb.Cleanup(func() { _ = pool.Close() })
+	return pool
+}
+
+// sides returns plain GORM, and GORM with this module and open tenants; and the
+// same with two replicas, to which reads go: GORM with dbresolver, and the
+// module with tenants that have two each.
 func sides(tb testing.TB, config gorm.Config) []side {
 	tb.Helper()
-	plain, db := open(tb, config), open(tb, config)
+	// A context of the same depth on all sides.
+	type key struct{}
+	ctx := tenant.Ctx(context.Background(), "t7")
+	without := context.WithValue(context.Background(), key{}, "")
+	return []side{
+		{"plain", open(tb, config), without},
+		{"tenancy", withTenants(tb, open(tb, config), 0), ctx},
+		{"dbresolver", withDBResolver(tb, open(tb, config), 2), without},
+		{"replicas", withTenants(tb, open(tb, config), 2), ctx},
+	}
+}
+
+// withDBResolver makes db, of one database, use dbresolver.
+func withDBResolver(tb testing.TB, db *gorm.DB, replicas int) *gorm.DB {
+	tb.Helper()
+	var config dbresolver.Config
+	for r := range replicas {
+		config.Replicas = append(config.Replicas, nullDialector{pool: nullPool(tb, fmt.Sprintf("replica %d", r))})
+	}
+	if err := db.Use(dbresolver.Register(config)); err != nil {
+		tb.Fatal(err)
+	}
+	return db
+}
+
+// nullDialector opens a pool, as dbresolver wants it.
+type nullDialector struct {
+	tests.DummyDialector
+	pool *sql.DB
+}
+
+func (d nullDialector) Initialize(db *gorm.DB) error {
+	db.ConnPool = d.pool
+	return d.DummyDialector.Initialize(db)
+}
+
+// withTenants makes db use the module, with open tenants.
+func withTenants(tb testing.TB, db *gorm.DB, replicas int) *gorm.DB {
+	tb.Helper()
 	static := tenancy.Static{}
 	for i := range tenants {
 		id := fmt.Sprintf("t%d", i)
-		static[id] = tenancy.Database{Connector: &null{name: id}}
+		d := tenancy.Database{Connector: &null{name: id}, Server: "primaries"}
+		for r := range replicas {
+			name := fmt.Sprintf("replica %d", r)
+			d.Replicas = append(d.Replicas, tenancy.Database{Connector: &null{name: id + name}, Server: name})
+		}
+		static[id] = d
 	}
 	plugin := tenancy.New(tenancy.Config{Resolver: static, MainModels: []any{&Plan{}}})
 	if err := db.Use(plugin); err != nil {
@@ -84,12 +135,7 @@ func sides(tb testing.TB, config gorm.Config) []side {
 			tb.Fatal(err)
 		}
 	}
-	// A context of the same depth on both sides.
-	type key struct{}
-	return []side{
-		{"plain", plain, context.WithValue(context.Background(), key{}, "")},
-		{"tenancy", db, tenant.Ctx(context.Background(), "t7")},
-	}
+	return db
 }
 
 // work lists what is compared. Nothing is ever found in a null database.
@@ -126,10 +172,10 @@ var work = []struct {
 }
 
 func Benchmark(b *testing.B) {
-	both := sides(b, gorm.Config{})
+	all := sides(b, gorm.Config{})
 	for _, w := range work {
 		b.Run(w.name, func(b *testing.B) {
-			for _, s := range both {
+			for _, s := range all {
 				b.Run(s.name, func(b *testing.B) {
 					b.ReportAllocs()
 					for b.Loop() {
@@ -146,8 +192,8 @@ func Benchmark(b *testing.B) {
 // BenchmarkParallel is Find from many goroutines at once, each on a tenant of
 // its own, where locks show.
 func BenchmarkParallel(b *testing.B) {
-	both := sides(b, gorm.Config{})
-	for _, s := range both {
+	all := sides(b, gorm.Config{})
+	for _, s := range all {
 		b.Run(s.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
