@@ -46,7 +46,13 @@ type Cluster struct {
 // errPortTaken says that postgres could not have its port.
 var errPortTaken = errors.New("the port is taken")
 
-func start(bin string, opts []Option) (_ *Cluster, err error) {
+// start makes a cluster by initdb and starts it.
+func start(bin string, opts []Option) (*Cluster, error) {
+	return launch(bin, func(c *Cluster) error { return c.initdb(opts) })
+}
+
+// launch starts the server whose data directory fill makes.
+func launch(bin string, fill func(*Cluster) error) (_ *Cluster, err error) {
 	cred, err := serverUser()
 	if err != nil {
 		return nil, err
@@ -64,7 +70,7 @@ func start(bin string, opts []Option) (_ *Cluster, err error) {
 	if c.guard, err = startGuard(dir, cred); err != nil {
 		return nil, err
 	}
-	if err = c.initdb(opts); err != nil {
+	if err = fill(c); err != nil {
 		return nil, err
 	}
 	for range 20 {
@@ -143,6 +149,12 @@ func (c *Cluster) initdb(opts []Option) error {
 		{"log_timezone", "UTC"},
 		{"timezone", "UTC"},
 	}}
+	return c.configure(cfg, opts)
+}
+
+// configure adds what cfg and opts say to the configuration in the data
+// directory.
+func (c *Cluster) configure(cfg config, opts []Option) error {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
