@@ -20,7 +20,8 @@ import (
 //   - FaultTenant: the server answered a connect, and refused this database or
 //     this login: 3D000 and 57P04 (no such database), 55000 (it accepts no
 //     connections), 28P01 and 28000 (authentication), 42501 (no privilege to
-//     connect), and whatever else it says to a connect.
+//     connect), and whatever else it says to a connect. So is a replica that
+//     takes writes, see [Engine.ReplicaConnector].
 //   - FaultSaturation: 53300 and 53400, too many connections.
 //   - FaultServer: the connect got no answer (refused, timed out, unresolved,
 //     TLS failed), the connection broke, or the server is shutting down,
@@ -54,6 +55,9 @@ func (Engine) Classify(err error) tenancy.Fault {
 	}
 	if errors.Is(err, errSessionLost) {
 		return tenancy.FaultServer
+	}
+	if errors.Is(err, errReplicaWrites) {
+		return tenancy.FaultTenant
 	}
 	// First, because what it wraps may be of another server's, or the end of
 	// a ctx that nobody here knows.
