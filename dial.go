@@ -63,6 +63,12 @@ var errRetired = errors.New("tenancy: the pool has been retired")
 // Connect is called by database/sql when it has no idle connection.
 func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
 	deadline := time.Now().Add(d.acquire)
+	if end, ok := ctx.Deadline(); ok && d.replica {
+		// Who has less time keeps half of it for the primary.
+		if half := time.Now().Add(time.Until(end) / 2); half.Before(deadline) {
+			deadline = half
+		}
+	}
 	for {
 		got, err := d.server.get(ctx, d, deadline)
 		if err != nil {

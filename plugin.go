@@ -107,9 +107,9 @@ type Limits struct {
 	// the connect is still under way it is [ErrUnavailable]. It does not bound
 	// the work that follows. Defaults to 10 seconds.
 	AcquireTimeout time.Duration
-	// ReplicaTimeout is AcquireTimeout for a replica: a read that waits longer
-	// goes elsewhere. Defaults to 1 second; more than AcquireTimeout counts as
-	// that.
+	// ReplicaTimeout is AcquireTimeout for a replica: a read that waits longer,
+	// or for half of the time that its ctx has left, goes elsewhere. Defaults
+	// to 1 second; more than AcquireTimeout counts as that.
 	ReplicaTimeout time.Duration
 }
 

@@ -154,6 +154,25 @@ func TestReplicaProbe(t *testing.T) {
 	})
 }
 
+// A read with little time keeps some for the primary.
+func TestReplicaDeadline(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		p := l.replicated(4)
+		l.dial = func(ctx context.Context, name string) error {
+			if name != "p" {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		defer cancel()
+		where, err := read(ctx, p)
+		require.NoError(t, err)
+		require.Equal(t, "p", where)
+		require.Len(t, l.of(EventReplicaDown), 2)
+	})
+}
+
 // Errors that say nothing of the replica are the caller's.
 func TestReplicaErrors(t *testing.T) {
 	inLab(t, Limits{}, func(t *testing.T, l *lab) {

@@ -55,6 +55,15 @@ func (c *Cluster) Follow(tb TB, primary *Cluster) {
 	c.await(tb, "to replay what was written", "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)", at)
 }
 
+// StreamFrom makes the standby follow another primary, one that was promoted
+// and had all that the standby has.
+func (c *Cluster) StreamFrom(tb TB, primary *Cluster) {
+	tb.Helper()
+	c.Exec(tb, c.adminDB(), fmt.Sprintf("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=%d user=postgres'", primary.port))
+	c.Exec(tb, c.adminDB(), "SELECT pg_reload_conf()")
+	c.Follow(tb, primary)
+}
+
 // PauseReplay makes the standby lag: it goes on to receive what the primary
 // writes, and shows none of it until [Cluster.ResumeReplay].
 func (c *Cluster) PauseReplay(tb TB) {

@@ -64,6 +64,8 @@ func TestStandby(t *testing.T) {
 	write(one)
 	want(one, 4)
 	want(two, 3) // it waits for the primary that is gone
+	two.StreamFrom(t, one)
+	want(two, 4)
 }
 
 func TestStandbyOfShared(t *testing.T) {
