@@ -106,8 +106,9 @@ func checkReadOnly(ctx context.Context, dc driver.Conn, err error) (driver.Conn,
 
 // ReplicaRefused reports whether a standby could not run a statement that the
 // primary can, by its SQLSTATE: it would write (25006), it was in the way of
-// what is replayed (40001 and 40P01, which come from nothing else there), or it
-// names a table, column, function or the like that is not there (42P01, 42703,
+// what is replayed (40001 and 40P01, which come from nothing else there), a
+// replayed migration has outdated its plan or a standby lacks the feature
+// (0A000), or it names a table, column, function or the like that is not there (42P01, 42703,
 // 42883, 42704, 3F000), and may be on the primary since a moment ago.
 func (Engine) ReplicaRefused(err error) bool {
 	var e *pgconn.PgError
@@ -115,7 +116,7 @@ func (Engine) ReplicaRefused(err error) bool {
 		return false
 	}
 	switch e.Code {
-	case "25006", "40001", "40P01", "42P01", "42703", "42883", "42704", "3F000":
+	case "25006", "40001", "40P01", "0A000", "42P01", "42703", "42883", "42704", "3F000":
 		return true
 	}
 	return false
