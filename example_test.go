@@ -12,6 +12,7 @@ import (
 	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
@@ -153,6 +154,46 @@ func ExampleLimits() {
 	// Output:
 	// true
 	// 500 <nil>
+}
+
+// Reads go to a replica, what was just written is asked of the primary. (A
+// server copies without being told; here the copy is made by hand, and lags.)
+func ExampleDatabase_replicas() {
+	ctx := tenant.Ctx(context.Background(), "acme")
+	dir, err := os.MkdirTemp("", "tenancy-")
+	must(err)
+	defer os.RemoveAll(dir)
+	primary, replica := filepath.Join(dir, "primary.db"), filepath.Join(dir, "replica.db")
+	must(tenancysqlite.Create(ctx, primary))
+
+	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
+	must(err)
+	plugin := tenancy.New(tenancy.Config{
+		Engine: tenancysqlite.Engine{},
+		Resolver: tenancy.Static{"acme": {
+			DSN:      tenancysqlite.DSN(primary),
+			Replicas: []tenancy.Database{{DSN: tenancysqlite.DSN(replica)}},
+		}},
+	})
+	must(db.Use(plugin))
+	defer func() {
+		must(plugin.Close(context.Background()))
+		main, err := db.DB()
+		must(err)
+		must(main.Close())
+	}()
+
+	db = db.WithContext(ctx)
+	must(db.AutoMigrate(&Invoice{}))
+	must(db.Exec("VACUUM INTO ?", replica).Error)
+	must(db.Create(&Invoice{Cents: 500}).Error)
+
+	var replicas, primaries int64
+	must(db.Model(&Invoice{}).Count(&replicas).Error)
+	must(db.Clauses(dbresolver.Write).Model(&Invoice{}).Count(&primaries).Error)
+	fmt.Println(replicas, primaries)
+	// Output:
+	// 0 1
 }
 
 // What a metrics endpoint would show of each server.
