@@ -35,7 +35,10 @@ func TestClassify(t *testing.T) {
 		{pgconn.ErrConnClosed, tenancy.FaultNone},
 		{pg("FATAL", "57P01"), tenancy.FaultServer},
 		{pg("FATAL", "57P02"), tenancy.FaultServer},
+		{pg("FATAL", "57P03"), tenancy.FaultServer}, // a standby that is not consistent yet, or takes no readers
 		{pg("FATAL", "57P04"), tenancy.FaultTenant},
+		{pg("FATAL", "40001"), tenancy.FaultNone}, // a session in the way of a standby's recovery
+		{pg("ERROR", "40001"), tenancy.FaultNone}, // so was its statement
 		{pg("FATAL", "57P05"), tenancy.FaultNone},
 		{pg("FATAL", "08P01"), tenancy.FaultServer},
 		{pg("FATAL", "25P03"), tenancy.FaultNone}, // idle in transaction for too long

@@ -3,6 +3,7 @@ package pgtest
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -76,6 +77,17 @@ func findBouncer() (string, error) {
 		}
 	}
 	return "", errNoBouncer
+}
+
+var errNoBasebackup = errors.New("pg_basebackup was not found")
+
+// findBasebackup looks for pg_basebackup beside the server's own programs: one
+// of another version may not fit.
+func findBasebackup(bin string) error {
+	if !executable(filepath.Join(bin, "pg_basebackup")) {
+		return fmt.Errorf("%w beside postgres in %s", errNoBasebackup, bin)
+	}
+	return nil
 }
 
 func complete(dir string) bool {

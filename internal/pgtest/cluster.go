@@ -143,6 +143,8 @@ func (c *Cluster) initdb(opts []Option) error {
 		{"full_page_writes", "off"},
 		{"autovacuum", "off"},
 		{"max_wal_size", "1GB"}, // no checkpoint in the middle of a test
+		// A standby that was away finds what it missed, also after a checkpoint.
+		{"wal_keep_size", "256MB"},
 		// Files in the data directory, so that a killed server leaves none in
 		// /dev/shm.
 		{"dynamic_shared_memory_type", "mmap"},

@@ -69,6 +69,34 @@ func TestMissingBouncer(t *testing.T) {
 	}
 }
 
+func TestMissingBasebackup(t *testing.T) {
+	t.Setenv(EnvDSN, "")
+	c := &Cluster{bin: t.TempDir(), tb: t}
+	for require, fails := range map[string]bool{"": false, "1": true} {
+		t.Setenv(EnvRequire, require)
+		var v verdict
+		c.Standby(&v)
+		said := v.skipped
+		if fails {
+			said = v.failed
+		}
+		for _, want := range []string{"pg_basebackup", c.bin, "client programs"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s=%q: %q does not say %q", EnvRequire, require, said, want)
+			}
+		}
+		if v.skipped != "" && v.failed != "" {
+			t.Errorf("%s=%q: got %+v", EnvRequire, require, v)
+		}
+	}
+	// Nor is there one of a server that somebody else runs.
+	t.Setenv(EnvDSN, "postgres://h/db")
+	var v verdict
+	if Shared(&v).Standby(&v); v.skipped == "" || v.failed != "" {
+		t.Errorf("of somebody else's server: %+v", v)
+	}
+}
+
 func TestBadDSNKeepsItsPassword(t *testing.T) {
 	for _, dsn := range []string{
 		"host=localhost password=hunter2",

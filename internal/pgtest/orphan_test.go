@@ -19,18 +19,21 @@ import (
 const orphanEnv = "PGTEST_ORPHAN"
 
 // TestOrphan: a server does not outlive a test process that is killed, not
-// even while it is frozen, nor does a PgBouncer.
+// even while it is frozen, nor does a PgBouncer or a standby.
 func TestOrphan(t *testing.T) {
 	if how := os.Getenv(orphanEnv); how != "" {
 		orphan(t, how)
 		return
 	}
-	for _, how := range []string{"running", "frozen", "bouncer"} {
+	for _, how := range []string{"running", "frozen", "bouncer", "standby"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			pg := pgtest.Start(t) // skips where there is no PostgreSQL
-			if how == "bouncer" {
+			switch how {
+			case "bouncer":
 				pgtest.StartBouncer(t, pg).Stop()
+			case "standby":
+				pg.Standby(t).Kill()
 			}
 			pg.Kill()
 
@@ -86,9 +89,12 @@ func TestOrphan(t *testing.T) {
 func orphan(t *testing.T, how string) {
 	pg := pgtest.Start(t)
 	dsn := pg.DSN("postgres")
-	if how == "bouncer" {
+	switch how {
+	case "bouncer":
 		// The console's sessions end with PgBouncer, not with the server.
 		dsn = pgtest.StartBouncer(t, pg).DSN("pgbouncer")
+	case "standby":
+		dsn = pg.Standby(t).DSN("postgres")
 	}
 	fmt.Println("orphan:", dsn)
 	in := bufio.NewReader(os.Stdin)

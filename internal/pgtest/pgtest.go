@@ -15,7 +15,8 @@
 //		...
 //	}
 //
-// [StartBouncer] puts a PgBouncer in front of a cluster.
+// [StartBouncer] puts a PgBouncer in front of a cluster, and [Cluster.Standby]
+// starts a standby that streams from it.
 //
 // A cluster needs nothing but PostgreSQL's binaries (see [Start]). It listens
 // on 127.0.0.1 only, trusts every local user (but see [HBA]), and gives up durability for
@@ -54,7 +55,7 @@ type M interface {
 	Run() int
 }
 
-// Option changes a cluster that [Start] is about to start.
+// Option changes a cluster that [Start] or [Cluster.Standby] is about to start.
 type Option func(*config)
 
 type config struct {
@@ -189,13 +190,16 @@ type runner struct{ m M }
 
 func (r runner) Run() int { return Run(r.m) }
 
-// missing ends a test that can't have PostgreSQL or PgBouncer.
+// missing ends a test that can't have PostgreSQL, PgBouncer or a standby.
 func missing(tb TB, err error) {
 	tb.Helper()
 	advice := "install it (Debian, Ubuntu: apt-get install postgresql), put its initdb and postgres on PATH, " +
 		"or set " + EnvDSN + " to the URL of a server's administrator for the tests that don't need a server of their own"
-	if errors.Is(err, errNoBouncer) {
+	switch {
+	case errors.Is(err, errNoBouncer):
 		advice = "install it (Debian, Ubuntu: apt-get install pgbouncer) or put it on PATH"
+	case errors.Is(err, errNoBasebackup):
+		advice = "install PostgreSQL's client programs of the server's version (Debian, Ubuntu: apt-get install postgresql)"
 	}
 	if os.Getenv(EnvRequire) == "1" && os.Getenv(EnvDSN) == "" {
 		tb.Fatalf("pgtest: %v: %s", err, advice)

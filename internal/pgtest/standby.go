@@ -3,7 +3,6 @@ package pgtest
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -16,11 +15,20 @@ import (
 // makes it a primary. A cluster may have several.
 //
 // It returns when the standby answers, with all that c had when it was called.
+// c waits for no standby, and keeps the last 256 MB for one that is away.
+//
+// Without pg_basebackup beside c's own programs the test is skipped, or fails if
+// [EnvRequire] is 1 and [EnvDSN] is not set. It is skipped too if c is somebody
+// else's server.
 func (c *Cluster) Standby(tb TB, opts ...Option) *Cluster {
 	tb.Helper()
+	if c.external != nil {
+		tb.Skipf("pgtest: there is no standby of the server of %s", EnvDSN)
+		return nil
+	}
 	c.mine("Standby")
-	if !executable(filepath.Join(c.bin, "pg_basebackup")) {
-		tb.Fatalf("pgtest: pg_basebackup is not beside postgres in %s: install PostgreSQL's client programs", c.bin)
+	if err := findBasebackup(c.bin); err != nil {
+		missing(tb, err)
 		return nil
 	}
 	s, err := launch(c.bin, func(s *Cluster) error {
@@ -30,7 +38,8 @@ func (c *Cluster) Standby(tb TB, opts ...Option) *Cluster {
 		if err != nil {
 			return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
 		}
-		return s.configure(config{}, opts)
+		// How soon it is back after c was away; 5s otherwise.
+		return s.configure(config{settings: [][2]string{{"wal_retrieve_retry_interval", "100ms"}}}, opts)
 	})
 	if err != nil {
 		tb.Fatalf("pgtest: %v", err)
@@ -84,6 +93,14 @@ func (c *Cluster) Promote(tb TB) {
 	tb.Helper()
 	c.Exec(tb, c.adminDB(), "SELECT pg_promote()")
 	c.await(tb, "to take writes", "SELECT NOT pg_is_in_recovery()")
+}
+
+// InRecovery reports whether the server is a standby, as it is until
+// [Cluster.Promote].
+func (c *Cluster) InRecovery(tb TB) (is bool) {
+	tb.Helper()
+	c.ask(tb, &is, "SELECT pg_is_in_recovery()")
+	return is
 }
 
 // ask queries one value.

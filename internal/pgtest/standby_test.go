@@ -1,6 +1,7 @@
 package pgtest_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -68,7 +69,57 @@ func TestStandby(t *testing.T) {
 	want(two, 4)
 }
 
+// What a standby misses, it catches up with: also what its primary has no need
+// of any more, and after the primary was away.
+func TestStandbyWasAway(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Start(t)
+	primary.Exec(t, "postgres", "CREATE TABLE notes (text text)")
+	standby := primary.Standby(t)
+	want := func(n string) {
+		t.Helper()
+		if got, err := ask(t, standby, "SELECT count(*)::text FROM notes"); err != nil || got != n {
+			t.Fatalf("the standby has %s notes, %v; want %s", got, err, n)
+		}
+	}
+
+	standby.Kill()
+	for _, sql := range []string{"INSERT INTO notes VALUES ('x')", "SELECT pg_switch_wal()", "CHECKPOINT", "CHECKPOINT"} {
+		primary.Exec(t, "postgres", sql)
+	}
+	standby.Restart()
+	standby.Follow(t, primary)
+	want("1")
+
+	standby.Freeze()
+	primary.Exec(t, "postgres", "INSERT INTO notes VALUES ('x')")
+	standby.Thaw()
+	standby.Follow(t, primary)
+	want("2")
+
+	primary.Stop()
+	want("2")
+	primary.Restart()
+	primary.Exec(t, "postgres", "INSERT INTO notes VALUES ('x')")
+	standby.Follow(t, primary)
+	want("3")
+	if !standby.InRecovery(t) || primary.InRecovery(t) {
+		t.Error("the standby is none, or the primary is one")
+	}
+
+	standby.PauseReplay(t)
+	standby.Promote(t) // ends the pause
+	if standby.InRecovery(t) {
+		t.Error("the promoted standby is still one")
+	}
+	standby.Exec(t, "postgres", "INSERT INTO notes VALUES ('x')")
+	want("4")
+}
+
 func TestStandbyOfShared(t *testing.T) {
+	if os.Getenv(pgtest.EnvDSN) != "" {
+		pgtest.Shared(t).Standby(t) // skips
+	}
 	defer func() {
 		if got := recover(); got != "pgtest: Standby of a shared server: use Start" {
 			t.Errorf("panic is %v", got)
