@@ -52,6 +52,14 @@ type ServerConfig struct {
 	// database's name, if any, is replaced by the tenant's. It may lead
 	// through a PgBouncer. Required.
 	App string
+	// Replicas are the DSNs by which the application reaches the standbys of the
+	// server, for reads: each tenant's [tenancy.Database.Replicas]. Their
+	// database's name, if any, is replaced by the tenant's. Administration knows
+	// nothing of them. What keeps the application out of a database (Suspend,
+	// Move, Remove) ends its connections to the server itself; those to a standby
+	// end when the news has retired the pool, and until then may read what the
+	// standby has. Defaults to none.
+	Replicas []string
 	// AppRole is the role that gets the application's grants. Set it where
 	// BeforeConnect changes the user: to the role that all of these inherit
 	// from. Defaults to App's user.
@@ -92,8 +100,9 @@ type ServerConfig struct {
 // It may be used by many goroutines at once.
 type Server struct {
 	cfg     ServerConfig
-	app     *pgx.ConnConfig // never changed; its Database means nothing
-	adm     *pgx.ConnConfig // likewise; its Database is the maintenance database
+	app     *pgx.ConnConfig   // never changed; its Database means nothing
+	copies  []*pgx.ConnConfig // of the standbys, likewise
+	adm     *pgx.ConnConfig   // likewise; its Database is the maintenance database
 	appRole string
 	admin   *sql.DB // the maintenance database
 }
@@ -131,6 +140,16 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	// Any bad time zone, Configure or engine shows here already.
 	if _, err := connectorAt(cfg.Engine, s.app, "tenant"); err != nil {
 		return nil, fmt.Errorf("ServerConfig.App: %w", err)
+	}
+	for i, dsn := range cfg.Replicas {
+		c, err := parseConfig(dsn)
+		if err == nil {
+			_, err = replicaAt(cfg.Engine, c, "tenant")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ServerConfig.Replicas[%d]: %w", i, err)
+		}
+		s.copies = append(s.copies, c)
 	}
 	if cfg.Admin == "" {
 		return s, nil
@@ -200,16 +219,33 @@ func cancels(cfg *pgx.ConnConfig) {
 // server. The name is the catalog's: what the environment says of PGDATABASE
 // does not matter.
 func connectorAt(e Engine, base *pgx.ConnConfig, name string) (*connector, error) {
+	cfg, loc, err := configAt(e, base, name)
+	if err != nil {
+		return nil, err
+	}
+	return newConnector(cfg, loc, e.BeforeConnect), nil
+}
+
+// replicaAt is connectorAt for a standby.
+func replicaAt(e Engine, base *pgx.ConnConfig, name string) (*replicaConnector, error) {
+	cfg, loc, err := configAt(e, base, name)
+	if err != nil {
+		return nil, err
+	}
+	return newReplicaConnector(cfg, loc, e.BeforeConnect), nil
+}
+
+func configAt(e Engine, base *pgx.ConnConfig, name string) (*pgx.ConnConfig, *time.Location, error) {
 	cfg := base.Copy()
 	cfg.Database = name
 	loc, err := e.apply(cfg, cfg.ConnString())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if cfg.Database != name {
-		return nil, errors.New("tenancypg: Configure changed the Database")
+		return nil, nil, errors.New("tenancypg: Configure changed the Database")
 	}
-	return newConnector(cfg, loc, e.BeforeConnect), nil
+	return cfg, loc, nil
 }
 
 // checkDatabase refuses names that can't be a tenant's.
@@ -238,7 +274,15 @@ func (s *Server) Database(name string) (tenancy.Database, error) {
 	if err != nil {
 		return tenancy.Database{}, err
 	}
-	return tenancy.Database{Connector: c}, nil
+	d := tenancy.Database{Connector: c}
+	for _, base := range s.copies {
+		r, err := replicaAt(s.cfg.Engine, base, name)
+		if err != nil {
+			return tenancy.Database{}, err
+		}
+		d.Replicas = append(d.Replicas, tenancy.Database{Connector: r})
+	}
+	return d, nil
 }
 
 // Databases implements [catalog.Server]: all databases but template0,

@@ -480,3 +480,41 @@ func TestNewServerChecks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Replicas are checked as App is, and lead to the tenant's database by
+// connections that don't write.
+func TestServerReplicas(t *testing.T) {
+	p := newPlace(t, apart)
+	cfg := p.cfg
+	for dsn, want := range map[string]string{
+		"postgres://u:" + secret + "@h:port/":  "ServerConfig.Replicas[1]: ",
+		"host=h sslmode=" + secret:             "ServerConfig.Replicas[1]: ",
+		p.dsn(p.app, "") + "&timezone=Nowhere": "ServerConfig.Replicas[1]: ",
+	} {
+		cfg.Replicas = []string{p.dsn(p.app, ""), dsn}
+		_, err := NewServer(cfg)
+		p.fails(err, want)
+	}
+	cfg.Replicas = []string{p.dsn(p.app, "ignored")}
+	p.cfg = cfg
+	p.s = p.server()
+	name := p.name()
+	ses := p.session(name)
+	p.ok(ses.Create(p.ctx(), ""))
+	p.ok(ses.Mark(p.ctx(), meta("u 1", 1)))
+	p.ok(ses.Open(p.ctx()))
+	d, err := p.s.Database(name)
+	p.ok(err)
+	if len(d.Replicas) != 1 || d.Replicas[0].Connector.(tenancy.ServerConnector).Server() != p.pg.Addr() {
+		t.Fatalf("%+v", d.Replicas)
+	}
+	db := sql.OpenDB(d.Replicas[0].Connector)
+	t.Cleanup(func() { _ = db.Close() })
+	var at string
+	p.ok(db.QueryRow("SELECT current_database()").Scan(&at))
+	if at != name {
+		t.Errorf("the replica's connection is in %q", at)
+	}
+	_, err = db.Exec("CREATE TEMPORARY TABLE x (); CREATE TABLE x ()")
+	p.fails(err, "25006")
+}
