@@ -28,8 +28,9 @@ type Config struct {
 	MainModels []any
 	// Fingerprint identifies the content of Migrator and Main, so that their
 	// templates can be used by other packages and by later runs: [HashFS] of the
-	// migrations' files, for instance. If it stays the same while a migration
-	// changes, tests run on the old schema. Defaults to "", for templates that are
+	// migrations' files, for instance. Whatever has the same one, of any
+	// application that tests on the server, is taken for the same: if a migration
+	// changes and it does not, tests run on the old schema. Defaults to "", for templates that are
 	// made for each run, save those of [AutoMigrate], which knows by itself.
 	Fingerprint string
 	// GORM returns the gorm.Config for an Env's DB and for [AutoMigrate], a new

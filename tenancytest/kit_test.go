@@ -15,8 +15,10 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/migrate"
 	"github.com/gorm-tenancy/tenancy/tenancytest"
+	"github.com/gorm-tenancy/tenancy/tenancytest/testpg"
 	"github.com/gorm-tenancy/tenancy/tenancytest/testsqlite"
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -26,6 +28,10 @@ func onEach(t *testing.T, f func(t *testing.T, b tenancytest.Backend)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		f(t, testsqlite.Backend{Dir: t.TempDir()})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, testpg.Backend{DSN: pgtest.Shared(t).DSN("postgres")})
 	})
 }
 
@@ -289,7 +295,7 @@ func TestTemplateFails(t *testing.T) {
 			return err
 		})
 		use := func() *recorder {
-			k := newKit(t, tenancytest.Config{Backend: b, Migrator: m, Fingerprint: "x"})
+			k := newKit(t, tenancytest.Config{Backend: b, Migrator: m, Fingerprint: t.Name()})
 			return record("use", func(r *recorder) { k.Env(r).Tenant("acme") })
 		}
 		r := use()
