@@ -54,6 +54,19 @@ func (k *Kit) Run(m M) int {
 	return code
 }
 
+// Main is [Kit.Run] for a TestMain that hands its M on, to a leak detector or to
+// another Kit:
+//
+//	func TestMain(m *testing.M) { goleak.VerifyTestMain(kit.Main(m)) }
+func (k *Kit) Main(m M) M { return runner{k, m} }
+
+type runner struct {
+	k *Kit
+	m M
+}
+
+func (r runner) Run() int { return r.k.Run(r.m) }
+
 // Close removes what was made, for a TestMain that does more than Run. No test
 // may use the Kit any more.
 func (k *Kit) Close() error {
