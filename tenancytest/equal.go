@@ -192,7 +192,7 @@ func (c *comparison) lists(at, path string, want, got reflect.Value) {
 		return
 	}
 	if want.Len() != got.Len() {
-		c.differ(at, "want %d elements, got %d", want.Len(), got.Len())
+		c.differ(at, "want length %d, got %d", want.Len(), got.Len())
 	}
 	for i := range max(want.Len(), got.Len()) {
 		here := fmt.Sprintf("%s[%d]", at, i)
