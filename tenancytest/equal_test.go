@@ -95,7 +95,7 @@ func TestNotEqual(t *testing.T) {
 		`[1].Name: want "a", got ""`:                                            {[]node{{}, {Name: "a"}}, []node{{}, {}}, nil},
 		`Nodes[0].Name: want "a", got "c"`:                                      {node{}.with(node{Name: "a"}), node{}.with(node{Name: "c"}), nil},
 		`Nodes[0]: not wanted: {Name:"c"}`:                                      {node{}, node{}.with(node{Name: "c"}), nil},
-		`the value: want length 1, got 0`:                                     {[]node{{}}, []node{}, nil},
+		`the value: want length 1, got 0`:                                       {[]node{{}}, []node{}, nil},
 		`[0]: missing: {Name:"a" Data:"b"}`:                                     {[]node{{Name: "a", Data: []byte("b")}}, []node(nil), nil},
 		`Note: want "x", got nil`:                                               {node{Note: &note}, node{}, nil},
 		`At: want 2026-02-03T04:05:06Z, got 2026-02-03T04:05:06.000001Z`:        {node{At: at}, node{At: at.Add(time.Microsecond)}, nil},
