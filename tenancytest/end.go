@@ -70,8 +70,7 @@ func (e *Env) close() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()
 		if err := e.Plugin.Close(ctx); err != nil {
-			e.tb.Errorf("tenancytest: a connection to a tenant's database is still in use: "+
-				"close every Rows, end every transaction, and wait for the goroutines that the test has started: %v", err)
+			e.tb.Errorf("tenancytest: what the test has begun goes on after its end: %v", err)
 		}
 	}
 	if e.pool != nil {

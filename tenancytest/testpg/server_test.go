@@ -175,10 +175,11 @@ func TestSweep(t *testing.T) {
 	sweep("third")
 	require.Empty(t, names(t, pg, "tenancytest_"))
 
-	// A database of that name that is not the kit's to judge.
-	pg.Exec(t, "postgres", `CREATE DATABASE "tenancytest_tpl_mine"`)
+	// Databases that others have named so.
+	pg.Exec(t, "postgres", "CREATE DATABASE tenancytest_tpl_mine")
+	pg.Exec(t, "postgres", "CREATE DATABASE tenancytest_dev")
 	sweep("third")
-	require.Equal(t, []string{"tenancytest_tpl_mine"}, names(t, pg, "tenancytest_"))
+	require.Len(t, names(t, pg, "tenancytest_"), 2)
 }
 
 // The server need not be a superuser's, and what others own is left to them.
@@ -186,7 +187,7 @@ func TestUnprivileged(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.Start(t)
 	pg.Exec(t, "postgres", "CREATE ROLE clerk LOGIN CREATEDB")
-	pg.Exec(t, "postgres", "CREATE DATABASE tenancytest_other_1")
+	pg.Exec(t, "postgres", "CREATE DATABASE tenancytest_aaaaaaaaaaaa_1")
 	s := open(t, strings.Replace(pg.DSN("postgres"), "postgres@", "clerk@", 1))
 	name, err := s.Template(t.Context(), "k", true, table)
 	require.NoError(t, err)
@@ -194,7 +195,7 @@ func TestUnprivileged(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, names(t, pg, d.(*database).name), 1)
 	require.NoError(t, s.Close(t.Context()))
-	require.ElementsMatch(t, []string{"tenancytest_other_1", name}, names(t, pg, "tenancytest_"))
+	require.ElementsMatch(t, []string{"tenancytest_aaaaaaaaaaaa_1", name}, names(t, pg, "tenancytest_"))
 }
 
 // A run of many tests does not fill the disk.

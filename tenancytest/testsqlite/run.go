@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,14 @@ const (
 	keptTime = 24 * time.Hour
 	// templateTime is how long a template stays that nobody uses.
 	templateTime = 7 * 24 * time.Hour
+)
+
+// What the names of the kit's own files look like. Others are left alone,
+// whatever they begin with.
+var (
+	runName      = regexp.MustCompile(`^` + runPrefix + `[a-z2-7]{12}(` + regexp.QuoteMeta(lockSuffix) + `)?$`)
+	keptName     = regexp.MustCompile(`^` + keptPrefix + `[0-9a-f]{12}-[a-z2-7]{12}$`)
+	templateName = regexp.MustCompile(`^` + templatePrefix + `[0-9a-f]{20}\.db$`)
 )
 
 // server is one run: a directory whose lock is held for as long as the process
@@ -94,11 +103,11 @@ func (s *server) sweep(ctx context.Context) error {
 		name := entry.Name()
 		path := filepath.Join(s.dir, name)
 		switch {
-		case strings.HasPrefix(name, runPrefix):
+		case runName.MatchString(name):
 			errs = append(errs, s.sweepRun(strings.TrimSuffix(path, lockSuffix)))
-		case strings.HasPrefix(name, keptPrefix):
+		case keptName.MatchString(name):
 			errs = append(errs, s.sweepKept(path))
-		case strings.HasPrefix(name, templatePrefix) && !strings.HasSuffix(name, lockSuffix):
+		case templateName.MatchString(name):
 			errs = append(errs, sweepTemplate(ctx, path))
 		}
 	}

@@ -62,20 +62,21 @@ func TestTemplateRace(t *testing.T) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	const one, two, third, key = "111111111111", "222222222222", "333333333333", "0123456789abcdef0123"
 	var kept []string
 	var template string
-	for _, pkg := range []string{"one", "two"} {
+	for _, pkg := range []string{one, two} {
 		s := start(t, dir)
 		s.pkg = pkg
 		var err error
-		template, err = s.Template(t.Context(), "k", true, table)
+		template, err = s.Template(t.Context(), key, true, table)
 		require.NoError(t, err)
 		d, err := s.Clone(t.Context(), template)
 		require.NoError(t, err)
 		_, err = d.Keep(t.Context(), "TestX/sub test")
 		require.NoError(t, err)
 		kept = append(kept, filepath.Join(dir, keptPrefix+pkg+"-"+s.id))
-		if pkg == "two" { // whose run goes on for now
+		if pkg == two { // whose run goes on for now
 			start(t, dir).Close(t.Context())
 		}
 		require.NoError(t, s.Close(t.Context()))
@@ -101,16 +102,25 @@ func TestSweep(t *testing.T) {
 	age(kept[0], keptTime-time.Minute)
 	age(kept[1], keptTime-time.Minute)
 	age(template, templateTime-time.Minute)
-	sweep("third")
+	sweep(third)
 	there(kept[0], kept[1], template)
-	sweep("one")
+	sweep(one)
 	there(kept[1], template)
 	age(kept[1], keptTime+time.Minute)
-	sweep("third")
+	sweep(third)
 	there(template)
 	age(template, templateTime+time.Minute)
-	sweep("third")
+	sweep(third)
 	there()
+
+	// What others have named so.
+	mine := []string{filepath.Join(dir, "kept-mine"), filepath.Join(dir, "run-mine"), filepath.Join(dir, "template-mine.db")}
+	for _, path := range mine {
+		require.NoError(t, os.Mkdir(path, 0o700))
+		age(path, 2*templateTime)
+	}
+	sweep(third)
+	there(mine...)
 }
 
 // A directory that others can write to is not used by itself.
