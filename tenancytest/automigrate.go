@@ -37,7 +37,8 @@ func (a *autoMigrator) bind(s Server, c Config) migrate.Migrator {
 	return &autoMigrator{models: a.models, server: s, config: c}
 }
 
-func (a *autoMigrator) Target() (int64, string) { return 1, "automigrate" }
+// Target returns no version: there is only one schema.
+func (a *autoMigrator) Target() (int64, string) { return 0, "automigrate" }
 
 func (a *autoMigrator) Current(context.Context, *sql.DB) (int64, error) { return 0, errUnbound }
 

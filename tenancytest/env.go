@@ -189,7 +189,7 @@ func (e *Env) Resolve(_ context.Context, id string) (tenancy.Database, error) {
 	if p == nil {
 		return tenancy.Database{}, fmt.Errorf("%w: the test has not made it; call Env.Tenant(%q) first", tenancy.ErrTenantNotFound, id)
 	}
-	d := tenancy.Database{Identity: p.Identity()}
+	d := tenancy.Database{Identity: p.Identity(), Schema: e.kit.tenant.version}
 	if p.sandbox == nil {
 		d.DSN = p.DSN()
 		return d, nil

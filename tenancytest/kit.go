@@ -117,15 +117,10 @@ func (k *Kit) open() error {
 	return nil
 }
 
-func (k *Kit) templates(ctx context.Context, s Server) error {
-	main, err := template(ctx, s, k.cfg, roleMain, k.cfg.main())
-	if err != nil {
+func (k *Kit) templates(ctx context.Context, s Server) (err error) {
+	if k.main, err = newStock(ctx, s, k.cfg, roleMain, k.cfg.main()); err != nil {
 		return err
 	}
-	tenant, err := template(ctx, s, k.cfg, roleTenant, k.cfg.Migrator)
-	if err != nil {
-		return err
-	}
-	k.main, k.tenant = &stock{server: s, template: main}, &stock{server: s, template: tenant}
-	return nil
+	k.tenant, err = newStock(ctx, s, k.cfg, roleTenant, k.cfg.Migrator)
+	return err
 }

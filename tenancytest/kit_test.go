@@ -249,6 +249,19 @@ func TestPluginSettings(t *testing.T) {
 	})
 }
 
+// The tenants' schema has the version that the Migrator has brought it to.
+func TestSchemaVersion(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b tenancytest.Backend) {
+		for min, want := range map[int64]error{7: nil, 8: tenancy.ErrTenantBehind} {
+			k := newKit(t, tenancytest.Config{Backend: b, Plugin: func(c *tenancy.Config) { c.Schema.Min = min },
+				Migrator: migrate.Func(7, func(ctx context.Context, db *sql.DB) error { return nil })})
+			env := k.Env(t)
+			require.ErrorIs(t, env.DB.WithContext(env.Tenant("acme")).Exec("SELECT 1").Error, want)
+		}
+	})
+}
+
 // A template is built once for a fingerprint, whoever asks; without one, for
 // each run.
 func TestTemplateReuse(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 type stock struct {
 	server   Server
 	template string
+	version  int64 // of the schema; 0 if it is not known
 
 	mu   sync.Mutex
 	free []*place

@@ -33,8 +33,8 @@ type bindable interface {
 	bind(s Server, c Config) migrate.Migrator
 }
 
-// template returns the name of m's template on s.
-func template(ctx context.Context, s Server, c Config, role string, m migrate.Migrator) (string, error) {
+// newStock returns a stock of copies of m's template on s.
+func newStock(ctx context.Context, s Server, c Config, role string, m migrate.Migrator) (*stock, error) {
 	if b, ok := m.(bindable); ok {
 		m = b.bind(s, c)
 	}
@@ -43,7 +43,7 @@ func template(ctx context.Context, s Server, c Config, role string, m migrate.Mi
 	if f, ok := m.(fingerprinted); ok && content == "" {
 		var err error
 		if content, err = f.fingerprint(); err != nil {
-			return "", fmt.Errorf("tenancytest: the %s template: %w", role, err)
+			return nil, fmt.Errorf("tenancytest: the %s template: %w", role, err)
 		}
 	}
 	key := digest("tenancytest", templateFormat, role, fmt.Sprint(version), target, content)
@@ -54,9 +54,9 @@ func template(ctx context.Context, s Server, c Config, role string, m migrate.Mi
 		return noMainTable(ctx, s, c, db)
 	})
 	if err != nil {
-		return "", fmt.Errorf("tenancytest: the %s template: %w", role, err)
+		return nil, fmt.Errorf("tenancytest: the %s template: %w", role, err)
 	}
-	return name, nil
+	return &stock{server: s, template: name, version: version}, nil
 }
 
 // noMainTable returns an error if a tenant's database has the table of a main
