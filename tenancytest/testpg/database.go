@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/sandbox"
 	"github.com/gorm-tenancy/tenancy/tenancytest"
 )
 
@@ -104,4 +105,10 @@ func (s *server) shown(name string) string {
 }
 
 // Sandbox implements [tenancytest.Database].
-func (d *database) Sandbox() (tenancytest.Sandbox, error) { return nil, nil }
+func (d *database) Sandbox() (tenancytest.Sandbox, error) {
+	c, err := d.server.engine.Connector(d.DSN())
+	if err != nil {
+		return nil, fmt.Errorf("testpg: %w", err)
+	}
+	return sandbox.New(c), nil
+}
