@@ -26,12 +26,18 @@
 // # Sandboxes
 //
 // [Env.Tenant] and the main database of [Env.DB] are sandboxes on PostgreSQL
-// and copies on SQLite, where copying a file costs no more. In a sandbox all of
-// a tenant's connections are one, and nothing is ever committed for others to
-// see. So a test wants [Env.Clone], and [CloneMain], if it runs statements of
-// one tenant at the same time, if it opens its own connections, or if it tests
-// LISTEN, CREATE INDEX CONCURRENTLY, locks or what the time is within a
-// transaction. Sequences are not rolled back: don't expect that ids start at 1.
+// and copies on SQLite, where copying a file costs no more. In a sandbox a
+// failed statement spoils nothing, and transactions, nested ones too, work as
+// in production; but all of a tenant's connections are one, and take turns:
+//
+//   - Statements of one tenant never run at the same time. Code that needs a second
+//     connection while it is in a transaction waits for itself, and gets an
+//     error after 5 seconds.
+//   - now() stands still, and isolation levels and what LISTEN waits for have no effect.
+//   - CREATE INDEX CONCURRENTLY, VACUUM and the like fail.
+//   - Sequences are not rolled back: don't expect that ids start at 1.
+//
+// A test of such things wants [Env.Clone] and [CloneMain]: databases of its own.
 //
 // Every database says of itself whose it is ([tenancy.Identity]), and every
 // connection is asked: a mix-up is [tenancy.ErrWrongDatabase].
@@ -40,7 +46,8 @@
 //
 // The test's cleanup closes the plugin and takes the databases back. A
 // statement that a forgotten goroutine runs after that fails, and the error
-// names the test.
+// names the test. A transaction that is still open is undone; in a sandbox it
+// fails the test, whose log says where it began.
 //
 // The database of a failed test is kept, and the test's log says how to connect
 // to it. Of a sandbox nothing can be kept: run the test again with

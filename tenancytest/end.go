@@ -41,26 +41,43 @@ func (e *Env) watchEnd() error {
 // finish ends the Env, also one that was opened half-way.
 func (e *Env) finish() {
 	e.tb.Helper()
-	ended := &endedError{e.tb.Name()}
-	e.ended.Store(ended)
-	e.end(ended) // also ends transactions and rows that are still open
-	e.close()
-
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.main != nil {
-		e.release(ctx, e.kit.main, e.main, "the main database")
+	places := e.places()
+	e.mu.Unlock()
+
+	ended := &endedError{e.tb.Name()}
+	e.ended.Store(ended)
+	// Sandboxes first: they know of transactions that are still open, which the
+	// ctx ends.
+	for _, p := range places {
+		if p.end(ctx); p.bad != nil {
+			e.tb.Errorf("tenancytest: %s: ending its sandbox: %v", p.what, p.bad)
+		}
 	}
-	sandboxes := e.main != nil && e.main.sandbox != nil
-	for _, id := range slices.Sorted(maps.Keys(e.tenants)) {
-		sandboxes = sandboxes || e.tenants[id].sandbox != nil
-		e.release(ctx, e.kit.tenant, e.tenants[id], "tenant "+id)
+	e.end(ended)
+	e.close()
+	failed, sandboxes := e.tb.Failed(), false
+	for _, p := range places {
+		if sandboxes = sandboxes || p.sandbox != nil; !failed || p.sandbox != nil || !e.keep(ctx, p) {
+			p.stock.giveBack(p)
+		}
 	}
-	if sandboxes && e.tb.Failed() {
+	if failed && sandboxes {
 		e.tb.Logf("tenancytest: sandboxes are rolled back; to keep their databases, run it again with %s=1, or use Env.Clone", KeepEnv)
 	}
+}
+
+// places returns all databases of the test.
+func (e *Env) places() (all []*place) {
+	if e.main != nil {
+		all = append(all, e.main)
+	}
+	for _, id := range slices.Sorted(maps.Keys(e.tenants)) {
+		all = append(all, e.tenants[id])
+	}
+	return all
 }
 
 // close closes all connections.
@@ -80,18 +97,15 @@ func (e *Env) close() {
 	}
 }
 
-// release gives p back, or keeps it for whoever looks into a failed test.
-func (e *Env) release(ctx context.Context, s *stock, p *place, what string) {
+// keep keeps p's database for whoever looks into the failed test, and reports
+// whether it could.
+func (e *Env) keep(ctx context.Context, p *place) bool {
 	e.tb.Helper()
-	if e.tb.Failed() && p.sandbox == nil {
-		how, err := p.Keep(ctx, e.tb.Name())
-		if err == nil {
-			e.tb.Logf("tenancytest: %s: %s", what, how)
-			return
-		}
-		e.tb.Logf("tenancytest: %s can't be kept: %v", what, err)
+	how, err := p.Keep(ctx, e.tb.Name())
+	if err != nil {
+		e.tb.Logf("tenancytest: %s can't be kept: %v", p.what, err)
+		return false
 	}
-	if err := s.giveBack(ctx, p); err != nil {
-		e.tb.Errorf("tenancytest: %s: %v", what, err)
-	}
+	e.tb.Logf("tenancytest: %s: %s", p.what, how)
+	return true
 }

@@ -79,7 +79,7 @@ func (k *Kit) Env(tb TB, opts ...Option) *Env {
 func (e *Env) open(o options) (err error) {
 	ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
 	defer cancel()
-	if e.main, err = e.kit.main.take(ctx, o.cloneMain); err != nil {
+	if e.main, err = e.kit.main.take(ctx, o.cloneMain, "the main database"); err != nil {
 		return fmt.Errorf("the main database: %w", err)
 	}
 	connector, err := e.connector()
@@ -163,7 +163,7 @@ func (e *Env) add(id string, own bool) error {
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
 	defer cancel()
-	p, err := e.kit.tenant.take(ctx, own)
+	p, err := e.kit.tenant.take(ctx, own, "tenant "+id)
 	if err != nil {
 		return err
 	}

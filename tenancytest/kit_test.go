@@ -170,7 +170,7 @@ func TestLeftOpen(t *testing.T) {
 		for range 3 {
 			record("TestLeftOpen", func(r *recorder) {
 				env := k.Env(r)
-				acme, bravo := env.Two()
+				acme, bravo := env.Clone("acme"), env.Tenant("bravo")
 				require.NoError(t, env.DB.WithContext(acme).Begin().Create(&Order{Title: "anvil"}).Error)
 				require.NoError(t, env.DB.WithContext(bravo).Create(&Order{Title: "anvil"}).Error)
 				rows, err := env.DB.WithContext(bravo).Model(&Order{}).Rows()

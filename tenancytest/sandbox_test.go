@@ -95,7 +95,7 @@ func TestSandboxLosesItsConnection(t *testing.T) {
 			require.Error(t, db.Create(&Order{Title: "rocket"}).Error)
 		})
 		require.True(t, r.failed)
-		require.Contains(t, r.said(), "ending a sandbox")
+		require.Contains(t, r.said(), "ending its sandbox")
 		record("TestNext", func(r *recorder) {
 			env := k.Env(r)
 			require.Zero(t, count(t, env.DB, env.Tenant("acme"), &Order{}))
@@ -103,17 +103,29 @@ func TestSandboxLosesItsConnection(t *testing.T) {
 	}
 }
 
-// A transaction that a test never ends is found.
+// A transaction that a test never ends is found, whoever began it.
 func TestSandboxFindsLeaks(t *testing.T) {
 	_, k := onSandboxes(t)
 	var tx *sql.Tx
-	r := record("TestX", func(r *recorder) {
-		main, err := k.Env(r).DB.DB()
-		require.NoError(t, err)
-		tx, err = main.BeginTx(context.Background(), nil)
-		require.NoError(t, err)
-	})
-	require.True(t, r.failed)
-	require.Contains(t, r.said(), "the main database: ending a sandbox")
+	for want, leak := range map[string]func(*tenancytest.Env){
+		"tenant acme: ending its sandbox": func(env *tenancytest.Env) {
+			require.NoError(t, env.DB.WithContext(env.Tenant("acme")).Begin().Create(&Order{Title: "anvil"}).Error)
+		},
+		"the main database: ending its sandbox": func(env *tenancytest.Env) {
+			main, err := env.DB.DB()
+			require.NoError(t, err)
+			tx, err = main.BeginTx(context.Background(), nil)
+			require.NoError(t, err)
+		},
+	} {
+		r := record("TestX", func(r *recorder) { leak(k.Env(r)) })
+		require.True(t, r.failed)
+		require.Contains(t, r.said(), want)
+		require.Contains(t, r.said(), "sandbox_test.go", "where it began")
+	}
 	require.Error(t, tx.Commit())
+	record("TestNext", func(r *recorder) {
+		env := k.Env(r)
+		require.Zero(t, count(t, env.DB, env.Tenant("acme"), &Order{}))
+	}).passes(t)
 }

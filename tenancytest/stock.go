@@ -26,16 +26,20 @@ type stock struct {
 // place is a database that a test has for a while.
 type place struct {
 	Database
+	stock     *stock
+	what      string           // for messages
+	bad       error            // of the end of its turn: not to be used again
 	sandbox   Sandbox          // nil for a copy
 	connector driver.Connector // of the sandbox, one for each turn
 }
 
 // take returns a sandbox that has begun; or a copy, if own says so or where
 // there are no sandboxes.
-func (s *stock) take(ctx context.Context, own bool) (*place, error) {
+func (s *stock) take(ctx context.Context, own bool, what string) (*place, error) {
 	own = own || os.Getenv(KeepEnv) == "1"
 	if !own {
 		if p := s.pop(); p != nil {
+			p.what = what
 			if err := p.begin(ctx); err != nil {
 				s.scrap(p)
 				return nil, err
@@ -47,7 +51,7 @@ func (s *stock) take(ctx context.Context, own bool) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &place{Database: db}
+	p := &place{Database: db, stock: s, what: what}
 	if own {
 		return p, nil
 	}
@@ -83,26 +87,32 @@ func (s *stock) pop() *place {
 	return p
 }
 
-// giveBack ends p's turn. A sandbox that can't be cleaned is not used again.
-func (s *stock) giveBack(ctx context.Context, p *place) error {
-	if p.sandbox == nil {
-		p.Discard()
-		return nil
+// end ends p's turn. A sandbox that says anything is not used again.
+func (p *place) end(ctx context.Context) {
+	if p.sandbox != nil {
+		p.bad = p.sandbox.End(ctx)
 	}
-	if err := p.sandbox.End(ctx); err != nil {
+}
+
+// giveBack takes p, whose turn has ended, for the next test.
+func (s *stock) giveBack(p *place) {
+	switch {
+	case p.sandbox == nil:
+		p.Discard()
+		return
+	case p.bad != nil:
 		s.scrap(p)
-		return fmt.Errorf("ending a sandbox: %w", err)
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free = append(s.free, p)
 	warm := max(2*runtime.GOMAXPROCS(0), 8)
-	if len(s.free) <= warm {
-		return nil
+	if len(s.free) > warm {
+		// Some test had many at once, and servers have few connections: the one
+		// whose next turn is farther than that is closed until then.
+		_ = s.free[len(s.free)-warm-1].sandbox.Close()
 	}
-	// Some test had many at once, and servers have few connections: the one
-	// whose next turn is farther than that is closed until then.
-	return s.free[len(s.free)-warm-1].sandbox.Close()
 }
 
 func (s *stock) scrap(p *place) {
