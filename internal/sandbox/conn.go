@@ -49,7 +49,7 @@ func (c *connector) Driver() driver.Driver { return c.driver }
 type conn struct {
 	turn   *turn
 	number int
-	tx     bool // in a transaction: it is the queue's holder
+	tx     *tx  // the transaction it is in: it is the queue's holder then
 	raw    bool // pgx's connection was handed out: it holds busy, and outside of a transaction is the queue's holder
 }
 
@@ -85,18 +85,18 @@ func (c *conn) enter(ctx context.Context, what string) error {
 	if err := t.err(); err != nil {
 		return err
 	}
-	if !c.tx {
+	if c.tx == nil {
 		if err := t.queue.acquire(ctx, t.ended, newHolder(c.number, what, false), t.wait); err != nil {
 			return err
 		}
 	}
 	err := t.use()
-	if err == nil && !c.tx {
+	if err == nil && c.tx == nil {
 		if err = t.begin(false); err != nil {
 			t.unuse()
 		}
 	}
-	if err != nil && !c.tx {
+	if err != nil && c.tx == nil {
 		t.queue.release()
 	}
 	return err
@@ -108,11 +108,11 @@ func (c *conn) enter(ctx context.Context, what string) error {
 // production either.
 func (c *conn) leave(err error) error {
 	t := c.turn
-	if !c.tx {
+	if c.tx == nil {
 		defer t.queue.release()
 	}
 	defer t.unuse()
-	if c.tx || t.err() != nil {
+	if c.tx != nil || t.err() != nil {
 		return err
 	}
 	end := t.commit
@@ -207,7 +207,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, fmt.Errorf("unsupported isolation: %v", opts.Isolation)
 	}
 	c.endRaw()
-	if c.tx {
+	if c.tx != nil {
 		return nil, errors.New("sandbox: the connection is in a transaction already")
 	}
 	t := c.turn
@@ -226,8 +226,8 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		t.queue.release()
 		return nil, err
 	}
-	c.tx = true
-	return &tx{conn: c}, nil
+	c.tx = &tx{c}
+	return c.tx, nil
 }
 
 // Ping asks nobody: another connection may have a transaction.
@@ -243,7 +243,7 @@ func (c *conn) ResetSession(context.Context) error {
 // IsValid is asked when the connection goes back to its pool.
 func (c *conn) IsValid() bool {
 	c.endRaw()
-	return !c.tx && c.turn.err() == nil
+	return c.tx == nil && c.turn.err() == nil
 }
 
 // CheckNamedValue asks pgx's connection, which looks at the value alone.
@@ -257,7 +257,7 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
 // Close rolls an open transaction back.
 func (c *conn) Close() error {
 	c.endRaw()
-	if c.tx {
+	if c.tx != nil {
 		return c.end(c.turn.rollback)
 	}
 	return nil
@@ -266,7 +266,7 @@ func (c *conn) Close() error {
 // end ends the transaction by how.
 func (c *conn) end(how func() error) error {
 	c.endRaw()
-	c.tx = false
+	c.tx = nil
 	t := c.turn
 	defer t.queue.release()
 	if err := t.use(); err != nil {
@@ -304,17 +304,13 @@ func (c *conn) endRaw() {
 }
 
 // tx is a transaction of a virtual connection.
-type tx struct {
-	conn *conn
-	done bool
-}
+type tx struct{ conn *conn }
 
 // Commit keeps what the transaction did for the rest of the turn.
 func (x *tx) Commit() error {
-	if x.done {
+	if x.conn.tx != x {
 		return sql.ErrTxDone
 	}
-	x.done = true
 	t := x.conn.turn
 	return x.conn.end(func() error {
 		if t.link.state() != 'E' {
@@ -329,10 +325,9 @@ func (x *tx) Commit() error {
 
 // Rollback undoes it.
 func (x *tx) Rollback() error {
-	if x.done {
+	if x.conn.tx != x {
 		return sql.ErrTxDone
 	}
-	x.done = true
 	return x.conn.end(x.conn.turn.rollback)
 }
 

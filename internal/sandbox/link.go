@@ -14,8 +14,8 @@ import (
 const controlTimeout = 30 * time.Second
 
 // cancelGrace is how long a statement may go on after the server was asked to
-// cancel it. Then its connection is closed.
-const cancelGrace = 5 * time.Second
+// cancel it. Then its connection is closed. Tests shorten it.
+var cancelGrace = 5 * time.Second
 
 // innerConn is what is needed of the driver's connection; pgx's has it.
 type innerConn interface {
