@@ -119,6 +119,23 @@ func Start(tb TB, opts ...Option) *Cluster {
 	return c
 }
 
+// ErrNoBinaries is returned by [Launch] where there is no PostgreSQL.
+var ErrNoBinaries = errNoBinaries
+
+// Launch starts a cluster that is no test's own, for a package that serves
+// tests itself. stop stops it; it does not outlive the process in any case. The
+// faults panic on it. It looks for the binaries as [Start] does.
+func Launch(opts ...Option) (c *Cluster, stop func(), err error) {
+	bin, err := findBinaries()
+	if err != nil {
+		return nil, nil, err
+	}
+	if c, err = start(bin, opts); err != nil {
+		return nil, nil, fmt.Errorf("pgtest: %w", err)
+	}
+	return c, c.remove, nil
+}
+
 // shared is the cluster of this test binary.
 var shared struct {
 	mu   sync.Mutex

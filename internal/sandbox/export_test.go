@@ -1,0 +1,25 @@
+package sandbox
+
+import (
+	"testing"
+	"time"
+)
+
+// SetCancelGrace changes it for one test.
+func SetCancelGrace(t *testing.T, d time.Duration) {
+	old := cancelGrace
+	cancelGrace = d
+	t.Cleanup(func() { cancelGrace = old })
+}
+
+// Waiting is how many wait for the connection.
+func (s *Sandbox) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn.queue.mu.Lock()
+	defer s.turn.queue.mu.Unlock()
+	return len(s.turn.queue.waiting)
+}
+
+// Refuse is refuse.
+var Refuse = refuse

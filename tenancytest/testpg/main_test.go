@@ -1,0 +1,11 @@
+package testpg
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/gorm-tenancy/tenancy/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Main(m)) }
