@@ -29,9 +29,12 @@ const (
 	commentColumn = "coalesce(shobj_description(oid, 'pg_database'), '')"
 )
 
-// runDatabase is what the names of a run's databases look like. Others are not
+// What the names of a run's databases and sessions look like. Others are not
 // the kit's, whatever they begin with.
-var runDatabase = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}_[0-9]+$`)
+var (
+	runDatabase = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}_[0-9]+$`)
+	runSession  = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}$`)
+)
 
 // found is a database on the server.
 type found struct{ name, comment string }
@@ -148,7 +151,9 @@ func (s *server) sessions(ctx context.Context) (runs []string, err error) {
 		if err := rows.Scan(&name); err != nil {
 			return nil, err
 		}
-		runs = append(runs, strings.TrimPrefix(name, prefix))
+		if runSession.MatchString(name) {
+			runs = append(runs, strings.TrimPrefix(name, prefix))
+		}
 	}
 	return runs, rows.Err()
 }
