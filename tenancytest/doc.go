@@ -55,6 +55,11 @@
 // TENANCY_TEST_KEEP=1, which makes every sandbox a copy. What is kept stays
 // until the next run of the same package's tests, one day at most.
 //
+// # Isolation
+//
+// [RequireIsolated] calls a function or a route of the application as two
+// tenants, in turn and at once, and fails if anything passes from one to the other.
+//
 // # Templates
 //
 // A template is made once, and used by all packages and all later runs whose

@@ -37,6 +37,8 @@ type Env struct {
 
 	mu      sync.Mutex // guards tenants: the plugin resolves on other goroutines
 	tenants map[string]*place
+
+	isolated atomic.Int32 // calls of RequireIsolated
 }
 
 var _ tenancy.Resolver = (*Env)(nil)
@@ -142,13 +144,14 @@ func (e *Env) Two() (a, b context.Context) {
 
 func (e *Env) provide(id string, own bool) context.Context {
 	e.tb.Helper()
-	if err := e.add(id, own); err != nil {
+	if err := e.add(id, own, nil); err != nil {
 		e.tb.Fatalf("tenancytest: tenant %q: %v", id, err)
 	}
 	return tenant.Ctx(e.ctx, id)
 }
 
-func (e *Env) add(id string, own bool) error {
+// add makes a tenant. Its statements are noted in l, if that is not nil.
+func (e *Env) add(id string, own bool, l *ledger) error {
 	if err := tenant.Validate(id); err != nil {
 		return err
 	}
@@ -167,6 +170,7 @@ func (e *Env) add(id string, own bool) error {
 	if err != nil {
 		return err
 	}
+	p.ledger = l
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.tenants[id] = p
@@ -192,11 +196,26 @@ func (e *Env) Resolve(_ context.Context, id string) (tenancy.Database, error) {
 	d := tenancy.Database{Identity: p.Identity(), Schema: e.kit.tenant.version}
 	if p.sandbox == nil {
 		d.DSN = p.DSN()
-		return d, nil
+		return d, e.note(&d, p, id)
 	}
 	d.Connector = p.connector
 	d.Server = e.kit.server.Engine().Server(p.DSN())
 	return d, nil
+}
+
+// note makes connections to a copy write to its ledger, if it has one.
+func (e *Env) note(d *tenancy.Database, p *place, id string) error {
+	if p.ledger == nil {
+		return nil
+	}
+	engine := e.kit.server.Engine()
+	c, err := engine.Connector(d.DSN)
+	if err != nil {
+		return err
+	}
+	d.Server = engine.Server(d.DSN)
+	d.DSN, d.Connector = "", p.ledger.watch(c, id)
+	return nil
 }
 
 // DSN returns the DSN of a tenant that [Env.Clone] has made, for what opens its

@@ -31,6 +31,7 @@ type place struct {
 	bad       error            // of the end of its turn: not to be used again
 	sandbox   Sandbox          // nil for a copy
 	connector driver.Connector // of the sandbox, one for each turn
+	ledger    *ledger          // of a copy; nil where nobody takes notes
 }
 
 // take returns a sandbox that has begun; or a copy, if own says so or where

@@ -86,7 +86,7 @@ func (c *conn) enter(ctx context.Context, what string) error {
 		return err
 	}
 	if c.tx == nil {
-		if err := t.queue.acquire(ctx, t.ended, newHolder(c.number, what, false), t.wait); err != nil {
+		if err := t.queue.acquire(ctx, t.ended, newHolder(c.number, what, nil), t.wait); err != nil {
 			return err
 		}
 	}
@@ -175,10 +175,9 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (s driver.Stmt,
 		return nil, err
 	}
 	err = c.do(ctx, quote(query), func(ctx context.Context, conn innerConn) error {
-		c.turn.prepared = true
 		inner, err := conn.PrepareContext(ctx, query)
 		if err == nil {
-			s = &stmt{Stmt: inner, conn: c, query: query}
+			s = c.newStmt(inner, query)
 		}
 		return err
 	})
@@ -214,7 +213,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err := t.err(); err != nil {
 		return nil, err
 	}
-	if err := t.queue.acquire(ctx, t.ended, newHolder(c.number, "a transaction", true), t.wait); err != nil {
+	if err := t.queue.acquire(ctx, t.ended, newHolder(c.number, "a transaction", ctx), t.wait); err != nil {
 		return nil, err
 	}
 	err := t.use()
@@ -287,7 +286,7 @@ func (c *conn) Unwrap() driver.Conn {
 		return nil
 	}
 	c.raw = true
-	c.turn.ddl, c.turn.prepared = true, true // who knows
+	c.turn.ddl = true // who knows
 	return c.turn.link.conn
 }
 

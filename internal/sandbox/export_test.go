@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"database/sql/driver"
 	"testing"
 	"time"
 )
@@ -23,3 +24,6 @@ func (s *Sandbox) Waiting() int {
 
 // Refuse is refuse.
 var Refuse = refuse
+
+// Read is read.
+func Read(inner driver.Rows) (driver.Rows, error) { return read(inner) }

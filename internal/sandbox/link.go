@@ -42,7 +42,15 @@ func dial(ctx context.Context, inner driver.Connector) (*link, error) {
 		_ = dc.Close()
 		return nil, fmt.Errorf("the connection is a %T, which gives no access to pgx; use a connector of tenancypg.Engine or of pgx's stdlib", dc)
 	}
-	return &link{conn: conn, pgx: pc}, nil
+	l := &link{conn: conn, pgx: pc}
+	// An application's limits for its transactions are not for one that lasts
+	// for a test. Not every version has both.
+	const noLimits = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+	if err := l.exec(ctx, noLimits); err != nil {
+		_ = dc.Close()
+		return nil, err
+	}
+	return l, nil
 }
 
 // pgxConn returns the pgx connection of dc, or of what dc wraps.

@@ -86,6 +86,42 @@ func TestCancelledTransaction(t *testing.T) {
 	end(t, p, s)
 }
 
+// A transaction whose ctx has ended is database/sql's to roll back, which may
+// take until after the test. It is not a leak.
+func TestCancelledTransactionAtTheEnd(t *testing.T) {
+	p, s, db := begun(t)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+		cancel()
+		if err := s.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		db = begin(t, s)
+	}
+	end(t, p, s)
+}
+
+// A limit for the transactions of the application is none for the sandbox's.
+func TestIdleLimit(t *testing.T) {
+	p := newPlace(t)
+	c, err := tenancypg.Engine{}.Connector(p.pg.DSN(p.name) + "&idle_in_transaction_session_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sandbox.New(c)
+	defer s.Close()
+	db := begin(t, s)
+	pid := backend(t, db)
+	p.await(t, "SELECT clock_timestamp() - state_change > '20ms' FROM pg_stat_activity WHERE pid = $1", pid)
+	exec(t, db, "INSERT INTO users (name) VALUES ('a')")
+	end(t, p, s)
+}
+
 // Requests to cancel that come when their statement has just ended must not
 // meet the next one.
 func TestCancelRaces(t *testing.T) {

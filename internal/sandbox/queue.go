@@ -13,14 +13,14 @@ import (
 
 // holder is who has the physical connection.
 type holder struct {
-	conn int    // number of the virtual connection
-	what string // in words
-	tx   bool   // for a transaction
+	conn int             // number of the virtual connection
+	what string          // in words
+	tx   context.Context // of a transaction; nil for a statement
 	pcs  []uintptr
 }
 
 // newHolder notes the caller's stack, up to what called into this package.
-func newHolder(conn int, what string, tx bool) *holder {
+func newHolder(conn int, what string, tx context.Context) *holder {
 	pcs := make([]uintptr, 64)
 	return &holder{conn: conn, what: what, tx: tx, pcs: pcs[:runtime.Callers(2, pcs)]}
 }

@@ -196,3 +196,18 @@ func TestPreparedStatements(t *testing.T) {
 	}
 	end(t, p, s)
 }
+
+// Statements that nobody has closed go with their turn.
+func TestUnclosedStatements(t *testing.T) {
+	p, s, db := begun(t)
+	if _, err := db.Prepare("SELECT 'never closed'"); err != nil {
+		t.Fatal(err)
+	}
+	end(t, p, s)
+	db = begin(t, s)
+	var open int
+	if err := db.QueryRow("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%never closed%' AND statement NOT LIKE '%count%'").Scan(&open); err != nil || open != 0 {
+		t.Errorf("%d statements are still prepared at the server: %v", open, err)
+	}
+	end(t, p, s)
+}

@@ -11,20 +11,26 @@ type stmt struct {
 	driver.Stmt // of the physical one, for NumInput
 	conn        *conn
 	query       string
-	closed      bool
+}
+
+func (c *conn) newStmt(inner driver.Stmt, query string) *stmt {
+	s := &stmt{inner, c, query}
+	c.turn.mu.Lock()
+	defer c.turn.mu.Unlock()
+	c.turn.stmts[s] = struct{}{}
+	return s
 }
 
 // Close closes the statement when the physical connection is next used: it
 // must not wait, and another connection may have it for long.
 func (s *stmt) Close() error {
-	if s.closed {
-		return nil
-	}
-	s.closed = true
 	t := s.conn.turn
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closed = append(t.closed, s.Stmt)
+	if _, open := t.stmts[s]; open {
+		delete(t.stmts, s)
+		t.closed = append(t.closed, s)
+	}
 	return nil
 }
 

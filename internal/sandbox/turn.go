@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,20 +51,20 @@ type turn struct {
 	busy  chan struct{} // holds one element while the link is used; for good after finish
 
 	// Guarded by busy.
-	check    string // what a commit has to run; "" for nothing
-	ddl      bool   // a statement may have changed the schema
-	prepared bool   // there were prepared statements
+	check string // what a commit has to run; "" for nothing
+	ddl   bool   // a statement may have changed the schema
 
 	mu     sync.Mutex // guards the rest
 	conns  int
-	closed []driver.Stmt // to be closed when the link is next used
+	stmts  map[*stmt]struct{} // that are open
+	closed []*stmt            // to be closed when the link is next used
 }
 
 func newTurn(ctx context.Context, l *link, wait time.Duration) (*turn, error) {
 	if err := l.exec(ctx, "BEGIN; "+savepoint); err != nil {
 		return nil, err
 	}
-	t := &turn{link: l, wait: wait, busy: make(chan struct{}, 1)}
+	t := &turn{link: l, wait: wait, busy: make(chan struct{}, 1), stmts: map[*stmt]struct{}{}}
 	if err := t.loadCheck(ctx); err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (t *turn) use() error {
 	t.closed = nil
 	t.mu.Unlock()
 	for _, s := range closed {
-		if err := s.Close(); err != nil {
+		if err := s.Stmt.Close(); err != nil {
 			t.unuse()
 			return t.lost("closing a prepared statement", err)
 		}
@@ -234,7 +236,9 @@ func (t *turn) finish(ctx context.Context) error {
 		_ = t.link.conn.Close()
 		return err
 	}
-	if open != nil && open.tx {
+	// A transaction whose ctx has ended is not forgotten: database/sql is about
+	// to roll it back.
+	if open != nil && open.tx != nil && open.tx.Err() == nil {
 		return &LeakError{Conn: open.conn, Stack: open.stack()}
 	}
 	return nil
@@ -254,9 +258,16 @@ func (t *turn) reset(ctx context.Context, lost error) error {
 	if err := t.link.exec(ctx, "ROLLBACK; SELECT pg_advisory_unlock_all()"); err != nil {
 		return fmt.Errorf("sandbox: rolling back: %w", err)
 	}
-	if t.ddl || t.prepared {
-		// Prepared statements aren't either, and may mean a schema that is
-		// gone.
+	// Prepared statements aren't either.
+	t.mu.Lock()
+	stmts := slices.AppendSeq(t.closed, maps.Keys(t.stmts))
+	t.mu.Unlock()
+	for _, s := range stmts {
+		if err := s.Stmt.Close(); err != nil {
+			return fmt.Errorf("sandbox: closing a prepared statement: %w", err)
+		}
+	}
+	if t.ddl { // those that pgx keeps may mean a schema that is gone
 		if err := t.link.pgx.DeallocateAll(ctx); err != nil {
 			return fmt.Errorf("sandbox: deallocating: %w", err)
 		}
