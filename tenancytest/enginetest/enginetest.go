@@ -6,10 +6,9 @@
 //		enginetest.Run(t, enginetest.Config{Engine: mysqlengine.Engine{}, ...})
 //	}
 //
-// It has no sleeps, and looks at databases by connections that the engine did
-// not make: an engine that opens the wrong database would see only what it
-// wrote there itself. Run it under -race, and with a check for goroutines that
-// are left.
+// It looks at databases by connections that the engine did not make: an engine
+// that opens the wrong database would see only what it wrote there itself. Run
+// it under -race, and with a check for goroutines that are left.
 package enginetest
 
 import (
