@@ -6,11 +6,12 @@ import (
 )
 
 // Engine opens the databases of one kind of server. Packages tenancypg and
-// tenancysqlite implement it; the root package builds no driver.
+// tenancysqlite implement it; the root package builds no driver. Package
+// tenancytest/enginetest tests one of your own.
 type Engine interface {
 	// Connector parses dsn once and returns what opens connections to it. It
 	// does no I/O. A DSN that is not good is an error here; the error must
-	// not contain its password.
+	// not contain its password, nor must those of its connections.
 	Connector(dsn string) (driver.Connector, error)
 	// Server returns the name of the server that dsn leads to, "host:port"
 	// for instance: databases of one server share one. It holds no

@@ -24,7 +24,7 @@ $files"
 # the other one's driver. The same goes for the tests of an application, where
 # two SQLite drivers of one name would panic.
 no_driver() {
-	deps=$(go list -deps . ./tenancytest) || return 1
+	deps=$(go list -deps . ./tenancytest ./tenancytest/enginetest) || return 1
 	found=$(echo "$deps" | grep -E '^(github\.com/(jackc/|glebarez/|lib/pq|mattn/go-sqlite3)|modernc\.org/|gorm\.io/driver/)')
 	[ -z "$found" ] && return
 	echo "packages tenancy and tenancytest must not depend on a driver, but do on:
