@@ -312,3 +312,38 @@ func TestPermitReleasedBeforeClose(t *testing.T) {
 		_ = two.Close()
 	})
 }
+
+// fullConnector finds the server full when it asks a new connection something:
+// by then that has given its permit back.
+type fullConnector struct {
+	earlyConnector
+	t     *testing.T
+	fails int
+	seen  map[Permit]bool
+}
+
+func (c *fullConnector) ConnectPermit(_ context.Context, p Permit) (driver.Conn, error) {
+	if c.seen[p] {
+		c.t.Error("a permit that was given back is used again")
+	}
+	c.seen[p] = true
+	if len(c.seen) <= c.fails {
+		p.Release()
+		return nil, errLabFull
+	}
+	return &earlyConn{permit: p}, nil
+}
+
+func TestPermitReleasedByFailedConnect(t *testing.T) {
+	inLab(t, Limits{MaxConnsPerServer: 1}, func(t *testing.T, l *lab) {
+		c := &fullConnector{t: t, fails: 1, seen: map[Permit]bool{}}
+		p := newPool("full", c, labEngine{}, l.join("s"), Database{}, l.limits)
+		l.pools = append(l.pools, p)
+		_, err := p.db.Conn(t.Context())
+		require.ErrorIs(t, err, ErrPoolExhausted)
+		conn, err := p.db.Conn(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, p.dialer.server.stats().Conns)
+		require.NoError(t, conn.Close())
+	})
+}

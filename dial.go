@@ -179,7 +179,7 @@ func (s *server) dial(ctx context.Context, l *link) {
 	began := s.clock()
 	conn, err := d.connectLink(ctx, l)
 	fault := d.classify(ctx, err)
-	for pause := saturationPause; fault == FaultSaturation && s.clock()-began < saturationPatience && s.wanted(d); {
+	for pause := saturationPause; fault == FaultSaturation && s.clock()-began < saturationPatience && s.wanted(l); {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause)):
@@ -206,13 +206,14 @@ func (s *server) dial(ctx context.Context, l *link) {
 	_ = l.close()
 }
 
-// wanted notes that the server was full, and reports whether anybody waits for
-// d's dial still.
-func (s *server) wanted(d *dialer) bool {
+// wanted notes that the server was full, and reports whether l may try again:
+// somebody waits for it still, and it has its token. A connection that was
+// made, and failed in what is asked of a new one, has given that back.
+func (s *server) wanted(l *link) bool {
 	s.mu.Lock()
 	defer s.unlock()
 	s.count.saturated++
-	return d.waiters.Len() > 0
+	return l.dialer.waiters.Len() > 0 && !l.gone
 }
 
 // dialled hands out a new connection, and reports whether anybody wants it.

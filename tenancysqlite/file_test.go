@@ -269,3 +269,13 @@ func files(t testing.TB, dir string) (paths []string) {
 	}
 	return paths
 }
+
+// A server's URL that somebody mangled: its password must not be shown.
+func TestUnknownParameterShowsNoPassword(t *testing.T) {
+	for _, dsn := range []string{"postgres:?//user:hunter2@host/db", "a.db?user:hunter2@host=1", "a.db?hunter2 "} {
+		_, err := Engine{}.Connector(dsn)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+}

@@ -30,6 +30,9 @@ func checkQuery(q url.Values) (url.Values, error) {
 		default:
 			// vfs=memdb would be a database in memory again; and SQLite
 			// ignores a misspelt parameter.
+			if !isName(key) { // a server's URL that was mangled, maybe, and its password
+				return nil, errors.New("the DSN's query is malformed")
+			}
 			return nil, fmt.Errorf("the DSN has an unknown parameter: %q", key)
 		}
 	}
@@ -72,6 +75,16 @@ func checkQuery(q url.Values) (url.Values, error) {
 		out.Add("_pragma", p)
 	}
 	return out, nil
+}
+
+// isName reports whether s is what a parameter is called.
+func isName(s string) bool {
+	for _, r := range s {
+		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func hasPragma(pragmas []string, name string) bool {
