@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -129,7 +130,7 @@ func (i *isolated) prepare() error {
 			return err
 		}
 		s.pool = sql.OpenDB(c)
-		if s.raw, err = gorm.Open(i.env.kit.server.Dialector(s.pool), i.env.kit.cfg.gorm()); err != nil {
+		if s.raw, err = gorm.Open(i.env.kit.server.Dialector(s.pool), &gorm.Config{Logger: logger.Discard}); err != nil {
 			return err
 		}
 		if i.seed != nil {
