@@ -27,18 +27,19 @@ type Config struct {
 	// MainModels becomes [tenancy.Config.MainModels].
 	MainModels []any
 	// Fingerprint identifies the content of Migrator and Main, so that their
-	// templates can be used by other packages and by later runs: [HashFS] of the
-	// migrations' files, for instance. Whatever has the same one, of any
-	// application that tests on the server, is taken for the same: if a migration
-	// changes and it does not, tests run on the old schema. Defaults to "", for templates that are
-	// made for each run, save those of [AutoMigrate], which knows by itself.
+	// templates can be used by other packages and by later runs: [HashFS] of
+	// the migrations' files, for instance. Whatever has the same one, of any
+	// application that tests on the server, is taken for the same: if a
+	// migration changes and it does not, tests run on the old schema. Defaults
+	// to "", for templates that are made for each run, save those of
+	// [AutoMigrate], which knows by itself.
 	Fingerprint string
 	// GORM returns the gorm.Config for an Env's DB and for [AutoMigrate], a new
 	// one each time. Defaults to GORM's own defaults.
 	GORM func() *gorm.Config
 	// Plugin changes the plugin's Config to the application's: limits, an
-	// observer, a schema's range. Resolver, Engine and MainModels are set. It is
-	// called for each Env. Defaults to nil, which changes nothing.
+	// observer, a schema's range. Resolver, Engine and MainModels are set. It
+	// is called for each Env. Defaults to nil, which changes nothing.
 	Plugin func(*tenancy.Config)
 }
 

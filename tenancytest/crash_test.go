@@ -6,11 +6,13 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -27,6 +29,7 @@ type ground struct {
 	backend tenancytest.Backend
 	env     string                      // tells a child of the backend
 	left    func(t *testing.T) []string // databases, templates left out
+	free    func(t *testing.T)          // returns when nobody has a lock
 }
 
 // onGround is onEach, on a server or in a directory that is f's alone.
@@ -34,14 +37,26 @@ func onGround(t *testing.T, f func(t *testing.T, g ground)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		f(t, ground{testsqlite.Backend{Dir: dir}, childEnv + "=" + dir, func(t *testing.T) []string { return files(t, dir) }})
+		f(t, ground{testsqlite.Backend{Dir: dir}, childEnv + "=" + dir, func(t *testing.T) []string { return files(t, dir) }, func(*testing.T) {}})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		pg := pgtest.Start(t)
 		dsn := pg.DSN("postgres")
-		f(t, ground{testpg.Backend{DSN: dsn}, childEnv + "=" + dsn, func(t *testing.T) []string { return databases(t, pg) }})
+		f(t, ground{testpg.Backend{DSN: dsn}, childEnv + "=" + dsn, func(t *testing.T) []string { return databases(t, pg) }, func(t *testing.T) { awaitNoLock(t, pg) }})
 	})
+}
+
+// awaitNoLock waits until the server has noticed that an idle client is dead.
+// It may still be at what the client has begun.
+func awaitNoLock(t *testing.T, pg *pgtest.Cluster) {
+	t.Helper()
+	conn := pg.Admin(t)
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").Scan(&n))
+		return n == 0
+	}, 10*time.Second, time.Millisecond)
 }
 
 // files returns all that is in dir, save templates.
@@ -85,10 +100,25 @@ func TestChild(t *testing.T) {
 	stop := func(at string) {
 		if os.Getenv(momentEnv) == at {
 			fmt.Println("child: ready")
+			if at == "anywhere" {
+				return
+			}
 			_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // until it is killed, or the parent is gone
 		}
 	}
 	k := newKit(t, tenancytest.Config{Backend: b, Fingerprint: "killed", Migrator: orders(func() { stop("template") })})
+	if stop("anywhere"); os.Getenv(momentEnv) == "anywhere" {
+		for { // until it is killed
+			record("TestLoop", func(r *recorder) {
+				env := k.Env(r, tenancytest.CloneMain())
+				env.Two()
+				env.Clone("c")
+				if rand.N(2) == 0 {
+					r.Errorf("is kept")
+				}
+			})
+		}
+	}
 	env := k.Env(t)
 	for _, ctx := range []context.Context{env.Tenant("a"), env.Tenant("b"), env.Clone("c")} {
 		require.NoError(t, env.DB.WithContext(ctx).Exec("INSERT INTO orders (title) VALUES ('anvil')").Error)
@@ -125,6 +155,7 @@ func TestKilled(t *testing.T) {
 				require.NotEmpty(t, g.left(t))
 
 				kill()
+				g.free(t)
 				k = newKit(t, tenancytest.Config{Backend: g.backend, Fingerprint: "killed", Migrator: orders(func() {})})
 				record("after", func(r *recorder) {
 					env := k.Env(r)
@@ -135,6 +166,26 @@ func TestKilled(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The same, wherever the kill hits.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	onGround(t, func(t *testing.T, g ground) {
+		for range 6 {
+			kill := child(t, g.env, momentEnv+"=anywhere")
+			<-time.After(rand.N(400 * time.Millisecond)) // it has begun
+			kill()
+			g.free(t)
+			k := newKit(t, tenancytest.Config{Backend: g.backend})
+			record("after", func(r *recorder) {
+				env := k.Env(r)
+				require.Zero(t, count(t, env.DB, env.Tenant("a"), &Order{}))
+			}).passes(t)
+			require.NoError(t, k.Close())
+			require.Empty(t, g.left(t))
+		}
+	})
 }
 
 // child runs TestChild in a process of its own until it is ready, and returns

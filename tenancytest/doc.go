@@ -30,10 +30,11 @@
 // failed statement spoils nothing, and transactions, nested ones too, work as
 // in production; but all of a tenant's connections are one, and take turns:
 //
-//   - Statements of one tenant never run at the same time. Code that needs a second
-//     connection while it is in a transaction waits for itself, and gets an
-//     error after 5 seconds.
-//   - now() stands still, and isolation levels and what LISTEN waits for have no effect.
+//   - Statements of one tenant never run at the same time. Code that needs a
+//     second connection while it is in a transaction waits for itself, and gets
+//     an error after 5 seconds.
+//   - now() stands still, isolation levels have no effect, and no LISTEN hears
+//     anything.
 //   - CREATE INDEX CONCURRENTLY, VACUUM and the like fail.
 //   - Sequences are not rolled back: don't expect that ids start at 1.
 //
@@ -51,8 +52,8 @@
 //
 // The database of a failed test is kept, and the test's log says how to connect
 // to it. Of a sandbox nothing can be kept: run the test again with
-// TENANCY_TEST_KEEP=1, which makes every sandbox a copy. What is kept stays until the
-// next run of the same package's tests, one day at most.
+// TENANCY_TEST_KEEP=1, which makes every sandbox a copy. What is kept stays
+// until the next run of the same package's tests, one day at most.
 //
 // # Isolation
 //
@@ -62,14 +63,15 @@
 // # Templates
 //
 // A template is made once, and used by all packages and all later runs whose
-// fingerprint is the same ([Config.Fingerprint], [AutoMigrate]). A [migrate.Migrator]
-// alone can't promise that: migrate.Func, and Go functions of any tool, can be
-// changed while the version stays. Without a fingerprint the template is made
-// anew for each run. A template that was not used for a week is dropped.
+// fingerprint is the same ([Config.Fingerprint], [AutoMigrate]). A
+// [migrate.Migrator] alone can't promise that: migrate.Func, and Go functions
+// of any tool, can be changed while the version stays. Without a fingerprint
+// the template is made anew for each run. A template that was not used for a
+// week is dropped.
 //
 // # What is left behind
 //
-// [Kit.Run] drops what the run has made. Without TestMain, and after a run
-// that was killed, the next run on the same server, or in the same directory, does:
+// [Kit.Run] drops what the run has made. Without TestMain, and after a run that
+// was killed, the next run on the same server, or in the same directory, does:
 // each run holds a lock that goes with its process.
 package tenancytest

@@ -60,7 +60,8 @@ func (e *Env) finish() {
 	e.close()
 	failed, sandboxes := e.tb.Failed(), false
 	for _, p := range places {
-		if sandboxes = sandboxes || p.sandbox != nil; !failed || p.sandbox != nil || !e.keep(ctx, p) {
+		sandboxes = sandboxes || p.sandbox != nil
+		if kept := failed && p.sandbox == nil && e.keep(ctx, p); !kept {
 			p.stock.giveBack(p)
 		}
 	}

@@ -29,7 +29,7 @@ type Env struct {
 
 	tb    TB
 	kit   *Kit
-	ctx   context.Context // all contexts that Tenant and Clone return come from it
+	ctx   context.Context // what Tenant and Clone return comes from it
 	end   context.CancelCauseFunc
 	ended atomic.Pointer[endedError]
 	main  *place

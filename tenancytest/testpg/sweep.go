@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,15 +18,23 @@ const (
 	// templateTime is how long a template stays that nobody uses.
 	templateTime = 7 * 24 * time.Hour
 
+	// deadTime bounds the wait for sessions of dead runs, and deadPoll is how
+	// often they are looked at.
+	deadTime = 10 * time.Second
+	deadPoll = 10 * time.Millisecond
+
 	templateName  = prefix + "tpl_"
 	keptComment   = "tenancytest: kept "          // PACKAGE UNIXTIME
 	usedComment   = "tenancytest: template used " // UNIXTIME
 	commentColumn = "coalesce(shobj_description(oid, 'pg_database'), '')"
 )
 
-// runDatabase is what the names of a run's databases look like. Others are not
+// What the names of a run's databases and sessions look like. Others are not
 // the kit's, whatever they begin with.
-var runDatabase = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}_[0-9]+$`)
+var (
+	runDatabase = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}_[0-9]+$`)
+	runSession  = regexp.MustCompile(`^` + prefix + `[a-z2-7]{12}$`)
+)
 
 // found is a database on the server.
 type found struct{ name, comment string }
@@ -73,6 +82,9 @@ func (s *server) sweep(ctx context.Context) (err error) {
 		_, unlockErr := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", key("sweep"))
 		err = errors.Join(err, unlockErr)
 	}()
+	if err := s.awaitDead(ctx); err != nil {
+		return err
+	}
 	// In this order: a run has its lock before it makes a database.
 	all, err := s.list(ctx, prefix)
 	if err != nil {
@@ -98,6 +110,52 @@ func (s *server) sweep(ctx context.Context) (err error) {
 	// reason not to test. The next run tries again.
 	_ = s.drop(ctx, dead)
 	return nil
+}
+
+// awaitDead waits until the sessions of dead runs are gone: the server does not
+// notice during a CREATE DATABASE that its client was killed, and completes it.
+// A session of a run that has just begun, and has no lock yet, is waited for too.
+func (s *server) awaitDead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deadTime)
+	defer cancel()
+	for {
+		runs, err := s.sessions(ctx)
+		if err != nil {
+			return err
+		}
+		live, err := s.locks(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(runs, func(run string) bool { return !live[runKey(run)] }) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil // it hangs; what it makes is left to a later run
+		case <-time.After(deadPoll):
+		}
+	}
+}
+
+// sessions returns the ids of the runs that have sessions.
+func (s *server) sessions(ctx context.Context) (runs []string, err error) {
+	rows, err := s.admin.QueryContext(ctx, `SELECT DISTINCT application_name FROM pg_stat_activity
+		WHERE starts_with(application_name, $1)`, prefix)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		if runSession.MatchString(name) {
+			runs = append(runs, strings.TrimPrefix(name, prefix))
+		}
+	}
+	return runs, rows.Err()
 }
 
 // list returns the databases whose names begin with prefix and that this role

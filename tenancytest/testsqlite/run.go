@@ -109,6 +109,13 @@ func (s *server) sweep(ctx context.Context) error {
 			errs = append(errs, s.sweepKept(path))
 		case templateName.MatchString(name):
 			errs = append(errs, sweepTemplate(ctx, path))
+		case templateName.MatchString(strings.TrimSuffix(name, lockSuffix)):
+			// Of a process that died while it had the lock, or one that has it.
+			l, err := tryAcquire(path)
+			if l != nil {
+				err = l.release()
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
