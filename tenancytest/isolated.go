@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -14,10 +15,11 @@ import (
 // IsolatedOption changes what [RequireIsolated] does.
 type IsolatedOption func(*isolated)
 
-// Seed fills the database of a tenant, before anything runs. It is called for each of the
-// two, with a ctx of the tenant (see [tenant.ID]) and Env.DB in it. It should give
-// each tenant the same rows with the same keys, and texts of its own in them: a
-// cache by key that forgets the tenant is found only by a key that both have.
+// Seed fills the database of a tenant, before anything runs. It is called for
+// each of the two, with a ctx of the tenant (see [tenant.ID]) and Env.DB in it.
+// It should give each tenant the same rows with the same keys, and texts of its
+// own in them: a cache by key that forgets the tenant is found only by a key
+// that both have.
 //
 //	tenancytest.Seed(func(ctx context.Context, db *gorm.DB) error {
 //		id, _ := tenant.ID(ctx)
@@ -27,39 +29,43 @@ func Seed(f func(ctx context.Context, db *gorm.DB) error) IsolatedOption {
 	return func(i *isolated) { i.seed = f }
 }
 
-// RequireIsolated fails the test if the handler lets anything pass from one tenant to
-// another. It makes two tenants, each with a database of its own (as [Env.Clone] does),
-// seeds them ([Seed] is needed, unless migrations make texts that differ), and calls
-// the handler many times as the one and as the other:
+// RequireIsolated fails the test if the handler lets anything pass from one
+// tenant to another. It makes two tenants, each with a database of its own (as
+// [Env.Clone] does), seeds them ([Seed] is needed, unless migrations make texts
+// that differ), and calls the handler many times as the one and as the other:
 //
 //   - one after the other;
-//   - with a call for the one in the middle of a call for the other, paused before
-//     each of its first statements and writes;
+//   - with a call for the one in the middle of a call for the other, paused
+//     before each of its first statements and writes;
 //   - for both at the same time.
 //
 // The handler leaks if
 //
 //   - what it writes to w, or its error, holds a text that only the other
-//     tenant's database had before the first call, as it is or as it is spelled in JSON, HTML or URLs;
-//   - a row of the other tenant changes, comes or goes, or a tenant's database gets
-//     such a text;
+//     tenant's database had before the first call, as it is or as it is spelled
+//     in JSON, HTML or URLs;
+//   - a row of the other tenant changes, comes or goes, or a tenant's database
+//     gets such a text;
 //   - a statement reaches the other tenant's database, whatever led it there.
 //
 // Databases are read around the plugin. The first leak ends the test, with all
 // that it was seen by.
 //
-// The handler must succeed in the first call for each tenant, and run a statement
-// in the tenant's database, or it would prove nothing. When it returns, its work
-// must be done: what its goroutines do later would be taken for another call's. A later error, a unique
-// value that is there by then for instance, is looked into for leaks, and
-// otherwise no failure. For an http.Handler see [HTTP].
+// The handler must succeed in the first call for each tenant, and run a
+// statement in the tenant's database, or it would prove nothing. When it
+// returns, its work must be done: what its goroutines do later would be taken
+// for another call's. A later error, a unique value that is there by then for
+// instance, is looked into for leaks, and otherwise no failure. For an
+// http.Handler see [HTTP].
 //
-// What it can't see: leaks by numbers, times and texts of less than 5 bytes; texts that the handler
-// itself has made, in its output; texts that are encoded in another way, compressed, cut or hashed; what goes elsewhere than to w, to a
-// log or a queue; tables that are not in the current schema; caches that need more than a few calls or
-// some minutes; ways through the code that the handler does not take. While both
-// tenants run at once, a statement is known by its ctx: one whose ctx does not come
-// from the handler's is judged only in calls one after the other.
+// What it can't see: leaks by numbers, times and texts of less than 5 bytes;
+// texts that the handler itself has made, in its output; texts that are encoded
+// in another way, compressed, cut or hashed; what goes elsewhere than to w, to
+// a log or a queue; tables that are not in the current schema; caches that need
+// more than a few calls or some minutes; ways through the code that the handler
+// does not take. While both tenants run at once, a statement is known by its
+// ctx: one whose ctx does not come from the handler's is judged only in calls
+// one after the other.
 func RequireIsolated(t TB, env *Env, handler func(ctx context.Context, w io.Writer) error, opts ...IsolatedOption) {
 	t.Helper()
 	i := &isolated{env: env, handler: handler, ledger: &ledger{}}
@@ -129,7 +135,7 @@ func (i *isolated) prepare() error {
 			return err
 		}
 		s.pool = sql.OpenDB(c)
-		if s.raw, err = gorm.Open(i.env.kit.server.Dialector(s.pool), i.env.kit.cfg.gorm()); err != nil {
+		if s.raw, err = gorm.Open(i.env.kit.server.Dialector(s.pool), &gorm.Config{Logger: logger.Discard}); err != nil {
 			return err
 		}
 		if i.seed != nil {

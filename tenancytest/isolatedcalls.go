@@ -57,8 +57,8 @@ func (i *isolated) inTurn() error {
 	return nil
 }
 
-// interleaved puts a whole call for one tenant into each of the first steps of a
-// call for the other.
+// interleaved puts a whole call for one tenant into each of the first steps of
+// a call for the other.
 func (i *isolated) interleaved() error {
 	for _, s := range i.sides {
 		for at, waited := 1, 0; at <= min(s.last, maxPauses) && waited < maxWaits; at++ {

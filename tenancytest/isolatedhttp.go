@@ -7,11 +7,11 @@ import (
 	"net/http"
 )
 
-// HTTP makes an http.Handler one for [RequireIsolated]. request makes the request of a
-// call: with the tenant in the host, the path or a token, whatever the
-// application's middleware looks for (see [tenant.ID]). Its context is replaced by
-// the call's. Status, headers and body are all searched. A status of 400 or more
-// is an error.
+// HTTP makes an http.Handler one for [RequireIsolated]. request makes the
+// request of a call: with the tenant in the host, the path or a token, whatever
+// the application's middleware looks for (see [tenant.ID]). Its context is
+// replaced by the call's. Status, headers and body are all searched. A status
+// of 400 or more is an error.
 func HTTP(h http.Handler, request func(ctx context.Context) (*http.Request, error)) func(context.Context, io.Writer) error {
 	return func(ctx context.Context, w io.Writer) error {
 		r, err := request(ctx)

@@ -24,8 +24,8 @@ type snapshot struct {
 	texts map[string]string // each text, and the table and column where it is
 }
 
-// takeSnapshot reads all tables of db's current schema, but for the one that says whose
-// the database is.
+// takeSnapshot reads all tables of db's current schema, but for the one that
+// says whose the database is.
 func takeSnapshot(ctx context.Context, db *gorm.DB) (*snapshot, error) {
 	db = db.WithContext(ctx)
 	tables, err := db.Migrator().GetTables()

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// space is what may stand before a statement: white space, empty statements and comments (not
-// nested ones).
+// space is what may stand before a statement: white space, empty statements and
+// comments (not nested ones).
 var space = regexp.MustCompile(`^(?:[\s;]+|--[^\n]*(?:\n|$)|/\*(?s:.*?)\*/)+`)
 
 var word = regexp.MustCompile(`^[a-zA-Z]+`)

@@ -4,17 +4,18 @@
 // its own transactions, and sees what it sees in production:
 //
 //   - All connections of a [Sandbox] are virtual. They share one physical
-//     connection, and take turns on it: one holds it for a statement, or from the
-//     beginning of its transaction to the end.
-//   - A transaction, and a statement outside of one, is a savepoint. A statement that
-//     fails is undone, and the next one goes on. Inside of a transaction the
-//     server says 25P02 until it is rolled back, or rolled back to a savepoint of its own.
+//     connection, and take turns on it: one holds it for a statement, or from
+//     the beginning of its transaction to the end.
+//   - A transaction, and a statement outside of one, is a savepoint. A
+//     statement that fails is undone, and the next one goes on. Inside of a
+//     transaction the server says 25P02 until it is rolled back, or rolled back
+//     to a savepoint of its own.
 //   - At a commit the server checks the deferred constraints, and takes their
 //     modes back to what the schema says.
 //   - Rows are read into memory at once, so that a statement can run while they
 //     are open.
-//   - When the ctx of a statement ends, the statement is cancelled at the server. pgx would close
-//     the connection; here it stays.
+//   - When the ctx of a statement ends, the statement is cancelled at the
+//     server. pgx would close the connection; here it stays.
 //
 // # What is not as in production
 //
@@ -26,10 +27,11 @@
 //     advisory locks, cursors and temporary tables ON COMMIT outlive a commit,
 //     and last until the test's end.
 //   - A notification is never delivered, and whatever can't run inside of a
-//     transaction block fails: CREATE INDEX CONCURRENTLY, VACUUM, CREATE DATABASE.
+//     transaction block fails: CREATE INDEX CONCURRENTLY, VACUUM, CREATE
+//     DATABASE.
 //   - BEGIN, COMMIT and ROLLBACK in SQL text are refused. Where they come after
-//     another statement in one string, or by way of the pgx connection, they end the
-//     sandbox: statements fail from then on, and so does [Sandbox.End].
+//     another statement in one string, or by way of the pgx connection, they
+//     end the sandbox: statements fail from then on, and so does [Sandbox.End].
 //   - A savepoint can be made outside of a transaction, and LOCK TABLE used.
 //   - Sequences are not rolled back.
 //   - From Go 1.27 on, pgx can scan arrays and other types of PostgreSQL by
@@ -112,8 +114,8 @@ func (s *Sandbox) Begin(ctx context.Context) error {
 // stays for the next Begin.
 //
 // If a transaction was still open, all is rolled back too, and the error is a
-// [LeakError]. After any other error the database may not be clean any more, or a
-// statement may still be running: it should not be used again.
+// [LeakError]. After any other error the database may not be clean any more, or
+// a statement may still be running: it should not be used again.
 func (s *Sandbox) End(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,8 +132,8 @@ func (s *Sandbox) End(ctx context.Context) error {
 	return err
 }
 
-// Close closes the physical connection, and ends a turn that has not ended:
-// the server rolls it back. After Begin the sandbox can be used again.
+// Close closes the physical connection, and ends a turn that has not ended: the
+// server rolls it back. After Begin the sandbox can be used again.
 func (s *Sandbox) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
