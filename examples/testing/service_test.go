@@ -2,7 +2,9 @@ package orders
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/tenancytest"
+	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
 func TestPlace(t *testing.T) {
@@ -73,6 +76,24 @@ func TestTenantsAreApart(t *testing.T) {
 		require.Len(t, open, 1)
 		require.Equal(t, "anvil", open[0].Item)
 		require.ErrorIs(t, env.DB.WithContext(acme).Save(of).Error, tenancy.ErrWrongTenant)
+	})
+}
+
+// Nothing passes from one tenant to another: in what it returns, in its
+// errors, and in what reaches the databases.
+func TestOpenIsIsolated(t *testing.T) {
+	onEach(t, func(t *testing.T, env *tenancytest.Env) {
+		s := New(env.DB)
+		tenancytest.RequireIsolated(t, env, func(ctx context.Context, w io.Writer) error {
+			open, err := s.Open(ctx)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(w).Encode(open)
+		}, tenancytest.Seed(func(ctx context.Context, db *gorm.DB) error {
+			id, _ := tenant.ID(ctx)
+			return db.Create(&Order{Item: "anvil of " + id, Customer: Customer{Name: "coyote of " + id}}).Error
+		}))
 	})
 }
 
