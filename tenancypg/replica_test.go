@@ -67,6 +67,31 @@ func TestReplicaConnector(t *testing.T) {
 	standby.Exec(t, name, "INSERT INTO notes VALUES ('z')") // it does take writes
 }
 
+// A DSN that asks for the opposite, by whichever way, gets no session that
+// writes.
+func TestReplicaDSNSaysOtherwise(t *testing.T) {
+	clearEnv(t)
+	pg := pgtest.Shared(t)
+	name := pg.CreateDatabase(t)
+	pg.Exec(t, name, "CREATE TABLE notes (text text)")
+	for _, params := range []string{
+		"&default_transaction_read_only=off",
+		"&Default_Transaction_Read_Only=off",
+		"&options=-c%20default_transaction_read_only%3Doff",
+		"&options=--default-transaction-read-only%3Doff",
+	} {
+		for range 8 { // parameters are sent in the order of a map
+			_, err := replicaDB(t, pg.DSN(name)+params).Exec("INSERT INTO notes VALUES ('x')")
+			if !errors.Is(err, errReplicaWrites) {
+				require.ErrorContains(t, err, "25006", params)
+			}
+		}
+	}
+	var n int
+	require.NoError(t, pg.Conn(t, name).QueryRow(t.Context(), "SELECT count(*) FROM notes").Scan(&n))
+	require.Zero(t, n)
+}
+
 // What a standby says, and what it is taken for.
 func TestReplicaErrors(t *testing.T) {
 	clearEnv(t)

@@ -123,25 +123,26 @@ func TestBrokenEngines(t *testing.T) {
 		"connects regardless of ctx": {connects(func(_ context.Context, sound tenancy.PermitConnector, permit tenancy.Permit) (driver.Conn, error) {
 			return sound.ConnectPermit(context.Background(), permit)
 		}), []want{{"ConnectEnds", "no error"}, {"ConnectEndsInSilence", "until Connect returns"}}},
-		"a socket that stays":                {leaking(), []want{{"ConnectEndsInSilence", "socket of a connect that failed is closed"}}},
-		"statements regardless of ctx":       {wrapped(func(c *conn) { c.patient = true }), []want{{"StatementEnds", "until a statement whose ctx has ended returns"}}},
-		"a permit is given back at once":     {counted(func(_ *conn, p tenancy.Permit) { p.Release() }), []want{{"Permit", "released while its connection is open"}}},
-		"a permit is given back by Close":    {counted(func(c *conn, p tenancy.Permit) { c.closed = p.Release }), []want{{"PermitOfCancelled", "socket is open"}}},
-		"a permit is never given back":       {counted(func(*conn, tenancy.Permit) {}), []want{{"Permit", "in vain until the permit"}, {"PermitOfCancelled", "never released"}, {"PermitOfKilled", "in vain until the permit"}}},
-		"the identity that is wanted":        {wrapped(func(c *conn) { c.identity = always(marks) }), []want{{"Identity", "another tenant's database was read"}, {"IdentityConn", "Identity is"}}},
-		"no identity is found":               {wrapped(func(c *conn) { c.identity = always(tenancy.Identity{}) }), []want{{"Identity", "the right mark"}, {"IdentityConn", "Identity is"}}},
-		"transactions that are none":         {wrapped(func(c *conn) { c.begin = func() (driver.Tx, error) { return noTx{}, nil } }), []want{{"Transactions", "has the rows"}}},
-		"a replica that writes":              {broken{replica: sound.Connector}, []want{{"ReplicaRefusesWrites", "took INSERT"}}},
-		"a replica's refusal is not known":   {broken{replicaRefused: func(error) bool { return false }}, []want{{"ReplicaRefusesWrites", "ReplicaRefused is false"}, {"ReplicaRefused", "want true"}}},
-		"a replica refuses all":              {broken{replicaRefused: func(error) bool { return true }}, []want{{"ReplicaRefused", "ReplicaRefused(<nil>) is true"}}},
-		"a replica without permits":          {broken{replica: plain}, []want{{"ReplicaIsLikeConnector", "ReplicaConnector's: false"}}},
-		"a feature that nobody told of":      {engineOnly{sound}, []want{{"Features", "Replicates is not there"}}},
-		"a refused DSN that is not":          {broken{connector: func(string) (driver.Connector, error) { return connector{}, nil }}, []want{{"ConnectorRefuses", "no error"}}},
-		"a connector that needs its server ": {dependent(), []want{{"ConnectorDoesNoIO", "does not answer"}}},
+		"a socket that stays":               {leaking(), []want{{"ConnectEndsInSilence", "socket of a connect that failed is closed"}}},
+		"statements regardless of ctx":      {wrapped(func(c *conn) { c.patient = true }), []want{{"StatementEnds", "until a statement whose ctx has ended returns"}}},
+		"a permit is given back at once":    {counted(func(_ *conn, p tenancy.Permit) { p.Release() }), []want{{"Permit", "released while its connection is open"}}},
+		"a permit is given back by Close":   {counted(func(c *conn, p tenancy.Permit) { c.closed = p.Release }), []want{{"PermitOfCancelled", "socket is open"}}},
+		"a permit is never given back":      {counted(func(*conn, tenancy.Permit) {}), []want{{"Permit", "in vain until the permit"}, {"PermitOfCancelled", "never released"}, {"PermitOfKilled", "in vain until the permit"}}},
+		"the identity that is wanted":       {wrapped(func(c *conn) { c.identity = always(marks) }), []want{{"Identity", "another tenant's database was read"}, {"IdentityConn", "Identity is"}}},
+		"no identity is found":              {wrapped(func(c *conn) { c.identity = always(tenancy.Identity{}) }), []want{{"Identity", "the right mark"}, {"IdentityConn", "Identity is"}}},
+		"transactions that are none":        {wrapped(func(c *conn) { c.begin = func() (driver.Tx, error) { return noTx{}, nil } }), []want{{"Transactions", "has the rows"}}},
+		"a replica that writes":             {broken{replica: sound.Connector}, []want{{"ReplicaRefusesWrites", "took INSERT"}}},
+		"a replica's refusal is not known":  {broken{replicaRefused: func(error) bool { return false }}, []want{{"ReplicaRefusesWrites", "ReplicaRefused is false"}, {"ReplicaRefused", "want true"}}},
+		"a replica refuses all":             {broken{replicaRefused: func(error) bool { return true }}, []want{{"ReplicaRefused", "ReplicaRefused(<nil>) is true"}}},
+		"a replica without permits":         {broken{replica: plain}, []want{{"ReplicaIsLikeConnector", "ReplicaConnector's: false"}}},
+		"a feature that nobody told of":     {engineOnly{sound}, []want{{"Features", "Replicates is not there"}}},
+		"a refused DSN that is not":         {broken{connector: func(string) (driver.Connector, error) { return connector{}, nil }}, []want{{"ConnectorRefuses", "no error"}}},
+		"a connector that needs its server": {dependent(), []want{{"ConnectorDoesNoIO", "does not answer"}}},
 	} {
 		for _, w := range tt.want {
 			tested[w.check] = true
 			t.Run(name+"/"+w.check, func(t *testing.T) {
+				t.Parallel()
 				cfg := cfg
 				cfg.Engine = tt.engine
 				said := record(t, func(tb testing.TB) { find(t, w.check).run(newSuite(tb, cfg)) }).failure()
