@@ -8,8 +8,8 @@ import (
 )
 
 // reader is the pool of one statement that may run on a replica. route puts it
-// in the place of prev, a router or a bound, and restore takes it out again. It
-// leads wherever prev does; what is no read goes to prev.
+// in the place of prev, a router or a bound. It leads wherever prev does; what
+// is no read goes to prev.
 type reader struct {
 	router *router
 	bound  *bound // nil on the router
