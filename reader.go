@@ -31,7 +31,7 @@ func (rd *reader) prev() gorm.ConnPool {
 }
 
 // lease is that of prev, with the tenant's replicas if query may run on them.
-func (rd *reader) lease(ctx context.Context, op, query string) (*entry, *replicas, error) {
+func (rd *reader) lease(ctx context.Context, op, query string, guess bool) (*entry, *replicas, error) {
 	if rd.bound != nil {
 		var err error
 		if ctx, err = rd.bound.ctx(ctx, op); err != nil {
@@ -43,7 +43,7 @@ func (rd *reader) lease(ctx context.Context, op, query string) (*entry, *replica
 		return nil, nil, err
 	}
 	rs := e.pool.(*pool).replicas
-	if rs != nil && rd.guess && !readsOnly(query) {
+	if rs != nil && guess && !readsOnly(query) {
 		rs = nil
 	}
 	return e, rs, nil
@@ -90,7 +90,7 @@ func (t *turn) again(ctx context.Context, err error) bool {
 }
 
 func (rd *reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	e, rs, err := rd.lease(ctx, "query", query)
+	e, rs, err := rd.lease(ctx, "query", query, rd.guess)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (rd *reader) QueryContext(ctx context.Context, query string, args ...any) (
 }
 
 func (rd *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	e, rs, err := rd.lease(ctx, "query row", query)
+	e, rs, err := rd.lease(ctx, "query row", query, rd.guess)
 	if err != nil {
 		return errRow(err)
 	}
@@ -131,9 +131,11 @@ func (rd *reader) QueryRowContext(ctx context.Context, query string, args ...any
 	}
 }
 
-// ExecContext runs db.Exec of what only reads where dbresolver would.
+// ExecContext runs db.Exec of what only reads where dbresolver would. It guesses
+// on any reader: a hook or another plugin may write by the pool that it finds in
+// a read's statement.
 func (rd *reader) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	e, rs, err := rd.lease(ctx, "exec", query)
+	e, rs, err := rd.lease(ctx, "exec", query, true)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,23 @@ func TestRedteamReplicaHookReads(t *testing.T) {
 	}
 }
 
+// What is run on the pool of a read's own statement, by a hook or another
+// plugin's callback, is written to the primary.
+func TestRedteamReplicaPoolOfRead(t *testing.T) {
+	e := openSQLite(t, withReplicas(1))
+	before := e.dump(replicaOf(idA, 1))
+	hook := func(tx *gorm.DB) error {
+		_, err := tx.Statement.ConnPool.ExecContext(tx.Statement.Context, "INSERT INTO tags (name) VALUES ('seen')")
+		return err
+	}
+	for name, db := range map[string]*gorm.DB{"ctx": e.in(idA), "bound": tenancy.For(e.db, idA)} {
+		ctx := context.WithValue(db.Statement.Context, hookKey{}, hook)
+		require.NoError(t, db.WithContext(ctx).First(&hookedTag{}).Error, name)
+	}
+	require.Equal(t, before, e.dump(replicaOf(idA, 1)))
+	require.Equal(t, []string{"tag of acme", "seen", "seen"}, e.dump(idA)["tags"])
+}
+
 // A hook of a read may go on in a goroutine of its own with its db, as without
 // replicas.
 func TestRedteamReplicaHookGoroutine(t *testing.T) {
