@@ -53,6 +53,7 @@ func (rd *reader) lease(ctx context.Context, op, query string, guess bool) (*ent
 type turn struct {
 	rs    *replicas
 	on    *replica
+	probe bool // whether on is back
 	tried uint64
 }
 
@@ -60,12 +61,12 @@ type turn struct {
 // left.
 func (t *turn) next(e *entry) (*sql.DB, error) {
 	if t.rs != nil {
-		r, err := t.rs.pick(t.tried)
+		r, probe, err := t.rs.pick(t.tried)
 		if err != nil {
 			return nil, err
 		}
 		if r != nil {
-			t.on = r
+			t.on, t.probe = r, probe
 			return r.db, nil
 		}
 	}
@@ -78,7 +79,7 @@ func (t *turn) again(ctx context.Context, err error) bool {
 	if t.on == nil {
 		return false
 	}
-	switch t.rs.judge(ctx, t.on, err) {
+	switch t.rs.judge(ctx, t.on, t.probe, err) {
 	case verdictNext:
 		t.tried |= 1 << t.on.at
 		return true
