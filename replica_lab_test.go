@@ -267,6 +267,21 @@ func TestReplicaBusy(t *testing.T) {
 	})
 }
 
+// A replica's server that has no connection left is busy, not down.
+func TestReplicaSaturated(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		p := l.replicated(2)
+		l.dial = func(_ context.Context, name string) error {
+			if name == "r1" {
+				return errLabFull
+			}
+			return nil
+		}
+		requireRead(t, "r2", p)
+		require.Empty(t, l.of(EventReplicaDown))
+	})
+}
+
 // A pool is gone when its replicas' connections are, too.
 func TestReplicaRetired(t *testing.T) {
 	inLab(t, Limits{}, func(t *testing.T, l *lab) {
