@@ -82,30 +82,30 @@ func (p *Plugin) hooks(v verb, begin bool) []hook {
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:create", fn: p.check(v)},
 			{name: cbStamp, before: saveAfter, fn: p.stamp},
-			{name: cbRestore, after: "gorm:after_create", fn: p.restore},
+			{name: cbRestore, after: "gorm:after_create", fn: p.restore(v)},
 		}...)
 	case verbQuery:
 		return []hook{
 			{name: cbRoute, before: "gorm:query", fn: p.route(v)},
 			{name: cbStamp, before: "gorm:preload", fn: p.stamp},
-			{name: cbRestore, after: "gorm:after_query", fn: p.restore},
+			{name: cbRestore, after: "gorm:after_query", fn: p.restore(v)},
 		}
 	case verbUpdate:
 		return append(hooks, []hook{
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:update", fn: p.check(v)},
-			{name: cbRestore, after: "gorm:after_update", fn: p.restore},
+			{name: cbRestore, after: "gorm:after_update", fn: p.restore(v)},
 		}...)
 	case verbDelete:
 		return append(hooks, []hook{
 			{name: cbRoute, before: first, fn: p.route(v)},
 			{name: cbCheck, before: "gorm:delete", fn: p.check(v)},
-			{name: cbRestore, after: "gorm:after_delete", fn: p.restore},
+			{name: cbRestore, after: "gorm:after_delete", fn: p.restore(v)},
 		}...)
 	default: // row, raw
 		return []hook{
 			{name: cbRoute, before: "gorm:" + string(v), fn: p.route(v)},
-			{name: cbRestore, after: "gorm:" + string(v), fn: p.restore},
+			{name: cbRestore, after: "gorm:" + string(v), fn: p.restore(v)},
 		}
 	}
 }

@@ -21,6 +21,7 @@ type link struct {
 	born    time.Duration      // when its dial began; once there is a handle, when that ended
 	handle  *handle            // the one in use, or idle
 	cancel  context.CancelFunc // of the dial
+	fullAt  time.Duration      // while it is dialled: when the server last had no connection left; 0 for never
 	closing bool               // closed to make room: its token comes back soon
 	late    *time.Timer        // ends closing, if the close hangs
 	gone    bool

@@ -18,6 +18,10 @@ const (
 	saturationPause    = 5 * time.Millisecond
 	saturationMaxPause = 50 * time.Millisecond
 	saturationPatience = 2 * time.Second
+	// A dial that was told so no longer ago than this still waits for room, and
+	// not for an answer.
+	saturationNews = 500 * time.Millisecond
+	hintSaturated  = "lower Limits.MaxConnsPerServer in each process, or raise the server's max_connections"
 	// A database that refused is not asked again for this long, and up to
 	// two and a half times as long.
 	refusalTime = 2 * time.Second
@@ -206,13 +210,14 @@ func (s *server) dial(ctx context.Context, l *link) {
 	_ = l.close()
 }
 
-// wanted notes that the server was full, and reports whether l may try again:
-// somebody waits for it still, and it has its token. A connection that was
-// made, and failed in what is asked of a new one, has given that back.
+// wanted notes that the server was full for l, and reports whether l may try
+// again: somebody waits for it still, and it has its token. A connection that
+// was made, and failed in what is asked of a new one, has given that back.
 func (s *server) wanted(l *link) bool {
 	s.mu.Lock()
 	defer s.unlock()
 	s.count.saturated++
+	l.fullAt = s.clock()
 	return l.dialer.waiters.Len() > 0 && !l.gone
 }
 
@@ -277,8 +282,7 @@ func (s *server) dialFailed(l *link, err error, fault Fault, took time.Duration)
 	case FaultSaturation:
 		s.answeredLocked()
 		e.Err = ErrPoolExhausted
-		e.Detail = "server " + s.title() + " has no connection left"
-		e.Hint = "lower Limits.MaxConnsPerServer in each process, or raise the server's max_connections"
+		e.Detail, e.Hint = "server "+s.title()+" has no connection left", hintSaturated
 		s.failFirstLocked(d, e)
 	case FaultServer:
 		if l.born < s.answered {

@@ -131,20 +131,25 @@ func (p *Plugin) check(v verb) func(*gorm.DB) {
 	}
 }
 
-// restore is the callback that takes back what route put into the statement.
-func (p *Plugin) restore(db *gorm.DB) {
-	switch pool := db.Statement.ConnPool.(type) {
-	case *router, *Tx, *bound:
-	case *detour:
-		db.Statement.ConnPool = pool.prev
-	case *held:
-		db.Statement.ConnPool = pool.prev
-	case *reader:
-		db.Statement.ConnPool = pool.prev()
-	case *txDetour:
-		db.Statement.ConnPool = pool.prev
-	case *dryPool:
-		db.Statement.ConnPool = pool.prev
+// restore returns the callback that takes back what route put into the
+// statement. A reader stays: it leads wherever what it stands for does, and a
+// hook of the read may have gone on in a goroutine, whose db looks at the
+// statement's pool (gorm gorm.go, getInstance).
+func (p *Plugin) restore(v verb) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		switch pool := db.Statement.ConnPool.(type) {
+		case *router, *Tx, *bound, *reader:
+		case *detour:
+			db.Statement.ConnPool = pool.prev
+		case *held:
+			if v.writes() { // else the statement came with it, from a hook
+				db.Statement.ConnPool = pool.prev
+			}
+		case *txDetour:
+			db.Statement.ConnPool = pool.prev
+		case *dryPool:
+			db.Statement.ConnPool = pool.prev
+		}
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // reader is the pool of one statement that may run on a replica. route puts it
-// in the place of prev, a router or a bound, and restore takes it out again. It
-// leads wherever prev does; what is no read goes to prev.
+// in the place of prev, a router or a bound. It leads wherever prev does; what
+// is no read goes to prev.
 type reader struct {
 	router *router
 	bound  *bound // nil on the router
@@ -31,7 +31,7 @@ func (rd *reader) prev() gorm.ConnPool {
 }
 
 // lease is that of prev, with the tenant's replicas if query may run on them.
-func (rd *reader) lease(ctx context.Context, op, query string) (*entry, *replicas, error) {
+func (rd *reader) lease(ctx context.Context, op, query string, guess bool) (*entry, *replicas, error) {
 	if rd.bound != nil {
 		var err error
 		if ctx, err = rd.bound.ctx(ctx, op); err != nil {
@@ -43,7 +43,7 @@ func (rd *reader) lease(ctx context.Context, op, query string) (*entry, *replica
 		return nil, nil, err
 	}
 	rs := e.pool.(*pool).replicas
-	if rs != nil && rd.guess && !readsOnly(query) {
+	if rs != nil && guess && !readsOnly(query) {
 		rs = nil
 	}
 	return e, rs, nil
@@ -53,6 +53,7 @@ func (rd *reader) lease(ctx context.Context, op, query string) (*entry, *replica
 type turn struct {
 	rs    *replicas
 	on    *replica
+	probe bool // whether on is back
 	tried uint64
 }
 
@@ -60,12 +61,12 @@ type turn struct {
 // left.
 func (t *turn) next(e *entry) (*sql.DB, error) {
 	if t.rs != nil {
-		r, err := t.rs.pick(t.tried)
+		r, probe, err := t.rs.pick(t.tried)
 		if err != nil {
 			return nil, err
 		}
 		if r != nil {
-			t.on = r
+			t.on, t.probe = r, probe
 			return r.db, nil
 		}
 	}
@@ -78,7 +79,7 @@ func (t *turn) again(ctx context.Context, err error) bool {
 	if t.on == nil {
 		return false
 	}
-	switch t.rs.judge(ctx, t.on, err) {
+	switch t.rs.judge(ctx, t.on, t.probe, err) {
 	case verdictNext:
 		t.tried |= 1 << t.on.at
 		return true
@@ -90,7 +91,7 @@ func (t *turn) again(ctx context.Context, err error) bool {
 }
 
 func (rd *reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	e, rs, err := rd.lease(ctx, "query", query)
+	e, rs, err := rd.lease(ctx, "query", query, rd.guess)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (rd *reader) QueryContext(ctx context.Context, query string, args ...any) (
 }
 
 func (rd *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	e, rs, err := rd.lease(ctx, "query row", query)
+	e, rs, err := rd.lease(ctx, "query row", query, rd.guess)
 	if err != nil {
 		return errRow(err)
 	}
@@ -131,9 +132,11 @@ func (rd *reader) QueryRowContext(ctx context.Context, query string, args ...any
 	}
 }
 
-// ExecContext runs db.Exec of what only reads where dbresolver would.
+// ExecContext runs db.Exec of what only reads where dbresolver would. It guesses
+// on any reader: a hook or another plugin may write by the pool that it finds in
+// a read's statement.
 func (rd *reader) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	e, rs, err := rd.lease(ctx, "exec", query)
+	e, rs, err := rd.lease(ctx, "exec", query, true)
 	if err != nil {
 		return nil, err
 	}

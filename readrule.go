@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 )
 
 // The settings by which dbresolver's clauses Write and Read mark a statement
@@ -46,21 +47,20 @@ func mayRead(stmt *gorm.Statement, v verb, base gorm.ConnPool) gorm.ConnPool {
 	return base
 }
 
-// looksAtColumns reports whether stmt may be a Migrator's, who wants a table's
-// columns as they are and not as they were (gorm.io/driver/postgres
-// migrator.go, GetRows; gorm migrator/migrator.go, ColumnTypes).
+// looksAtColumns reports whether stmt, of verbRow, is what a Migrator asks, who
+// wants a table's columns as they are and not as they were: Table(t).Limit(1),
+// and nothing else (gorm.io/driver/postgres migrator.go, GetRows; gorm
+// migrator/migrator.go, ColumnTypes).
 func looksAtColumns(stmt *gorm.Statement) bool {
-	if stmt.Model != nil || stmt.Schema != nil {
-		return false
-	}
-	_, limited := stmt.Clauses["LIMIT"]
-	return limited && stmt.Dest == nil
+	limit, ok := stmt.Clauses["LIMIT"].Expression.(clause.Limit)
+	return ok && limit.Limit != nil && *limit.Limit == 1 && len(stmt.Clauses) == 1 &&
+		stmt.TableExpr != nil && len(stmt.Selects) == 0
 }
 
 // elsewhere are words that, anywhere in a raw SELECT, make it one for the
 // primary: what it asks for differs there, as what migrations ask, or locks, or
 // is of the session.
-var elsewhere = [...]string{"information_schema", "pg_", "sqlite_", "current_schema", "current_database"}
+var elsewhere = [...]string{"information_schema", "pg_", "sqlite_", "pragma_", "current_schema", "current_database"}
 
 // readsOnly guesses, as dbresolver does, whether raw SQL can run on a replica.
 func readsOnly(query string) bool {

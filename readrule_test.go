@@ -34,6 +34,7 @@ func TestReadsOnly(t *testing.T) {
 		"SELECT relname FROM pg_class":                         false,
 		"SELECT pg_try_advisory_lock(1)":                       false,
 		"SELECT name FROM sqlite_master":                       false,
+		"SELECT * FROM PRAGMA_index_list('orders')":            false,
 		"SELECT CURRENT_DATABASE()":                            false,
 	} {
 		require.Equal(t, want, readsOnly(query), "%q", query)

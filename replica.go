@@ -68,8 +68,9 @@ func (rs *replicas) add(tenant string, connector driver.Connector, engine Engine
 }
 
 // pick returns the replica for one read, or nil if the primary has to serve
-// it. tried has the bits of those that have failed this read.
-func (rs *replicas) pick(tried uint64) (*replica, error) {
+// it. tried has the bits of those that have failed this read. probe says that the
+// replica has failed before, and that this read finds out whether it is back.
+func (rs *replicas) pick(tried uint64) (r *replica, probe bool, err error) {
 	var usable uint64
 	n := 0
 	var last *replica
@@ -85,11 +86,11 @@ func (rs *replicas) pick(tried uint64) (*replica, error) {
 			continue
 		}
 		if now := r.clock(); now >= retryAt && r.retryAt.CompareAndSwap(retryAt, now+int64(replicaPause)) {
-			return r, nil // this read finds out whether it is back
+			return r, true, nil
 		}
 	}
 	if n <= 1 {
-		return last, nil
+		return last, false, nil
 	}
 	pools := rs.pools
 	if n < len(rs.all) {
@@ -102,18 +103,21 @@ func (rs *replicas) pick(tried uint64) (*replica, error) {
 	}
 	chosen, _ := rs.policy.Resolve(pools).(*replica)
 	if chosen == nil || usable&(1<<chosen.at) == 0 || rs.all[chosen.at] != chosen {
-		return nil, &Error{Op: "query", Tenant: last.dialer.tenant, Err: ErrUnavailable,
+		return nil, false, &Error{Op: "query", Tenant: last.dialer.tenant, Err: ErrUnavailable,
 			Detail: "Config.ReplicaPolicy returned none of the pools that it was given",
 			Hint:   "return one of them"}
 	}
-	return chosen, nil
+	return chosen, false, nil
 }
 
-// judge says what the outcome of a read on r means.
-func (rs *replicas) judge(ctx context.Context, r *replica, err error) verdict {
+// judge says what the outcome of a read on r means. Only a probe puts r back:
+// other reads began before it failed, on connections of that time.
+func (rs *replicas) judge(ctx context.Context, r *replica, probe bool, err error) verdict {
 	if err == nil {
 		rs.count.reads.Add(1)
-		r.answered()
+		if probe {
+			r.answered()
+		}
 		return verdictDone
 	}
 	if ctx.Err() != nil {
@@ -134,7 +138,9 @@ func (rs *replicas) judge(ctx context.Context, r *replica, err error) verdict {
 		case FaultSaturation:
 			v = verdictNext
 		default:
-			r.answered()
+			if probe {
+				r.answered()
+			}
 			if e, ok := r.dialer.engine.(ReplicaEngine); ok && e.ReplicaRefused(err) {
 				v = verdictPrimary
 			}
@@ -157,7 +163,7 @@ func (r *replica) failed(err error) {
 
 // answered puts r back into service.
 func (r *replica) answered() {
-	if r.retryAt.Load() != 0 && r.retryAt.Swap(0) != 0 {
+	if r.retryAt.Swap(0) != 0 {
 		r.tell(EventReplicaUp, nil)
 	}
 }

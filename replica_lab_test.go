@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +155,36 @@ func TestReplicaProbe(t *testing.T) {
 	})
 }
 
+// A read that began before the replica failed does not put it back.
+func TestReplicaFlapping(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		p := l.replicated(4)
+		requireRead(t, "r1", p) // it has one connection, and gets no more
+		l.dial = func(_ context.Context, name string) error {
+			if name == "r1" {
+				return errLabDown
+			}
+			return nil
+		}
+		for range 20 {
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					if _, err := read(t.Context(), p); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			both.Wait()
+		}
+		require.Len(t, l.of(EventReplicaDown), 1)
+		require.Empty(t, l.of(EventReplicaUp))
+		time.Sleep(replicaPause)
+		requireRead(t, "r1", p) // tries it
+		require.Len(t, l.of(EventReplicaUp), 1)
+	})
+}
+
 // A read with little time keeps some for the primary.
 func TestReplicaDeadline(t *testing.T) {
 	inLab(t, Limits{}, func(t *testing.T, l *lab) {
@@ -233,6 +264,21 @@ func TestReplicaBusy(t *testing.T) {
 		require.Equal(t, "r1", waited[0].Server)
 		require.NoError(t, conn.Close())
 		requireRead(t, "r1", p)
+	})
+}
+
+// A replica's server that has no connection left is busy, not down.
+func TestReplicaSaturated(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		p := l.replicated(2)
+		l.dial = func(_ context.Context, name string) error {
+			if name == "r1" {
+				return errLabFull
+			}
+			return nil
+		}
+		requireRead(t, "r2", p)
+		require.Empty(t, l.of(EventReplicaDown))
 	})
 }
 

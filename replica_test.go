@@ -40,6 +40,9 @@ func TestReplicaRules(t *testing.T) {
 		"row":         {replica, func(db *gorm.DB) error { return db.Model(&Order{}).Select("count(*)").Row().Scan(&n) }},
 		"rows":        {replica, func(db *gorm.DB) error { return closeRows(db.Model(&Order{}).Rows()) }},
 		"rows, a few": {replica, func(db *gorm.DB) error { return closeRows(db.Model(&Order{}).Limit(1).Rows()) }},
+		"scan of a few": {replica, func(db *gorm.DB) error {
+			return db.Table("orders").Select("title").Limit(10).Scan(&[]string{}).Error
+		}},
 		"batches": {replica, func(db *gorm.DB) error {
 			return db.FindInBatches(&[]Order{}, 1, func(*gorm.DB, int) error { return nil }).Error
 		}},

@@ -168,7 +168,8 @@ type Database struct {
 	// budget and breaker. The rest is the primary's, Identity too: a copy that is
 	// another tenant's, or of another generation, is not read. Engines open a
 	// DSN such that nothing can be written ([ReplicaEngine]); a Connector has to
-	// see to that by itself. A change retires the open pool.
+	// see to that by itself. A change retires the open pool, one of their order
+	// too.
 	Replicas []Database
 }
 

@@ -98,8 +98,7 @@ func (p *Plugin) decide(db *gorm.DB, v verb) (target, error) {
 	switch {
 	case v.writes() && db.SkipDefaultTransaction:
 		p.hold(stmt, base, t)
-	case hooked: // reads what its write has written
-		stmt.ConnPool = base
+	case hooked: // stays: it reads what its write has written, and so do its preloads and hooks
 	case p.opener.replicated.Load():
 		stmt.ConnPool = mayRead(stmt, v, base)
 	default:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -121,6 +122,8 @@ func (s *server) lackLocked(ctx context.Context, d *dialer, since time.Duration)
 		// the time.
 		e.Detail = fmt.Sprintf("waited %s: this process's %d connections to server %s were all in use until just now", took, s.size, s.title())
 		e.Hint = full
+	case s.saturatedLocked(d):
+		e.Detail, e.Hint = fmt.Sprintf("waited %s: server %s has no connection left", took, s.title()), hintSaturated
 	default:
 		e.Err = ErrUnavailable
 		e.Detail = fmt.Sprintf("still connecting to server %s after %s", s.title(), took)
@@ -137,6 +140,15 @@ func (s *server) dialedForLocked(d *dialer) (longest time.Duration) {
 		}
 	}
 	return longest
+}
+
+// saturatedLocked reports whether the server has just said, to a dial of d, that
+// it has no connection left.
+func (s *server) saturatedLocked(d *dialer) bool {
+	now := s.clock()
+	return slices.ContainsFunc(s.links, func(l *link) bool {
+		return l.dialer == d && l.handle == nil && l.fullAt > 0 && now-l.fullAt < saturationNews
+	})
 }
 
 // causeOf is ctx.Err() with the cause, where that says more.
