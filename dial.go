@@ -22,6 +22,9 @@ const (
 	// not for an answer.
 	saturationNews = 500 * time.Millisecond
 	hintSaturated  = "lower Limits.MaxConnsPerServer in each process, or raise the server's max_connections"
+	// A wait for a replica that its caller made shorter than this says nothing of
+	// the replica: a connect over some distance takes as long.
+	hurried = 100 * time.Millisecond
 	// A database that refused is not asked again for this long, and up to
 	// two and a half times as long.
 	refusalTime = 2 * time.Second
@@ -66,16 +69,17 @@ var errRetired = errors.New("tenancy: the pool has been retired")
 
 // Connect is called by database/sql when it has no idle connection.
 func (d *dialer) Connect(ctx context.Context) (driver.Conn, error) {
-	deadline := time.Now().Add(d.acquire)
+	wait := d.acquire
 	if end, ok := ctx.Deadline(); ok && d.replica {
-		// Who has less time keeps half of it for the primary.
-		if half := time.Now().Add(time.Until(end) / 2); half.Before(deadline) {
-			deadline = half
-		}
+		wait = min(wait, time.Until(end)/2) // who has less time keeps half of it for the primary
 	}
+	deadline := time.Now().Add(wait)
 	for {
 		got, err := d.server.get(ctx, d, deadline)
 		if err != nil {
+			if d.replica && wait < min(d.acquire, hurried) && !time.Now().Before(deadline) {
+				err = hurriedError{err}
+			}
 			return nil, err
 		}
 		if got.fresh {

@@ -127,6 +127,8 @@ func (rs *replicas) judge(ctx context.Context, r *replica, probe bool, err error
 	switch {
 	case errors.Is(err, ErrPoolExhausted):
 		v = verdictNext // it is busy, not down
+	case errors.As(err, new(hurriedError)):
+		v = verdictNext // nor is this about it
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrWrongDatabase):
 		v = verdictNext
 		r.failed(err)
@@ -151,6 +153,12 @@ func (rs *replicas) judge(ctx context.Context, r *replica, probe bool, err error
 	}
 	return v
 }
+
+// hurriedError is that of a caller who had less time for a connection than
+// connecting may well take.
+type hurriedError struct{ error }
+
+func (e hurriedError) Unwrap() error { return e.error }
 
 func (r *replica) clock() int64 { return int64(r.dialer.server.clock()) + 1 } // never 0
 
@@ -232,6 +240,23 @@ func (d Database) validateReplicas() error {
 		}
 	}
 	return nil
+}
+
+// sameReplicas reports whether a and b are the same, in whatever order: a
+// Resolver may list them as they come.
+func sameReplicas(a, b []Database) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	rest := slices.Clone(b)
+	for _, r := range a {
+		i := slices.IndexFunc(rest, func(other Database) bool { return !r.changed(other) })
+		if i < 0 {
+			return false
+		}
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return true
 }
 
 // places are what tells d's databases from other tenants': equal ones are

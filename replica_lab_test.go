@@ -204,6 +204,55 @@ func TestReplicaDeadline(t *testing.T) {
 	})
 }
 
+// A caller with very little time says nothing of a replica that takes some to
+// connect.
+func TestReplicaHurried(t *testing.T) {
+	inLab(t, Limits{}, func(t *testing.T, l *lab) {
+		p := l.replicated(2)
+		l.dial = func(ctx context.Context, name string) error {
+			if name != "p" {
+				time.Sleep(20 * time.Millisecond)
+			}
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		where, err := read(ctx, p)
+		require.NoError(t, err)
+		require.Equal(t, "p", where)
+		require.Empty(t, l.of(EventReplicaDown))
+
+		l.dial = func(context.Context, string) error { return errLabDown } // told at once, it counts
+		p = l.replicated(2)
+		ctx, cancel = context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		_, err = read(ctx, p)
+		require.ErrorIs(t, err, errLabDown)
+		require.Len(t, l.of(EventReplicaDown), 2)
+	})
+}
+
+func TestSameReplicas(t *testing.T) {
+	a, b, c := Database{DSN: "a"}, Database{DSN: "b"}, Database{Connector: &labConnector{}}
+	for _, tt := range []struct {
+		one, other []Database
+		want       bool
+	}{
+		{nil, nil, true},
+		{[]Database{a, b, c}, []Database{c, a, b}, true},
+		{[]Database{a, a, b}, []Database{a, b, a}, true},
+		{[]Database{a, a, b}, []Database{a, b, b}, false},
+		{[]Database{a, b}, []Database{a}, false},
+		{[]Database{a}, []Database{{DSN: "a", MaxConns: 1}}, false},
+		{[]Database{a}, []Database{{DSN: "a", Server: "s"}}, false},
+		{[]Database{a}, []Database{c}, false},
+	} {
+		require.Equal(t, tt.want, sameReplicas(tt.one, tt.other), "%v %v", tt.one, tt.other)
+		require.Equal(t, tt.want, sameReplicas(tt.other, tt.one), "%v %v", tt.other, tt.one)
+		require.Equal(t, tt.want, !Database{DSN: "p", Replicas: tt.one}.changed(Database{DSN: "p", Replicas: tt.other}))
+	}
+}
+
 // Errors that say nothing of the replica are the caller's.
 func TestReplicaErrors(t *testing.T) {
 	inLab(t, Limits{}, func(t *testing.T, l *lab) {

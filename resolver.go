@@ -168,8 +168,8 @@ type Database struct {
 	// budget and breaker. The rest is the primary's, Identity too: a copy that is
 	// another tenant's, or of another generation, is not read. Engines open a
 	// DSN such that nothing can be written ([ReplicaEngine]); a Connector has to
-	// see to that by itself. A change retires the open pool, one of their order
-	// too.
+	// see to that by itself. A change retires the open pool; another order is
+	// none.
 	Replicas []Database
 }
 
@@ -197,7 +197,7 @@ func (d Database) needsEngine() bool {
 func (d Database) changed(old Database) bool {
 	return d.DSN != old.DSN || (d.Connector == nil) != (old.Connector == nil) ||
 		d.Version != old.Version || d.Identity != old.Identity || d.MaxConns != old.MaxConns || d.Server != old.Server ||
-		d.Schema != old.Schema || !slices.EqualFunc(d.Replicas, old.Replicas, func(r, old Database) bool { return !r.changed(old) })
+		d.Schema != old.Schema || !sameReplicas(d.Replicas, old.Replicas)
 }
 
 // place is equal for Databases that are certainly the same one; nil when that
