@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"testing"
 
@@ -21,7 +22,8 @@ func TestTwoProcesses(t *testing.T) {
 	pg := pgtest.Start(t)
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "orders.test")
-	build := exec.Command("go", "test", "-c", "-o", binary, "../examples/testing")
+	build := exec.Command("go", append([]string{"test", "-c", "-o", binary}, flags()...)...)
+	build.Args = append(build.Args, "../examples/testing")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
@@ -47,4 +49,20 @@ func TestTwoProcesses(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, dirs, 1)
 	require.Empty(t, files(t, dirs[0]))
+}
+
+// flags are those of this binary that matter to another: with the race
+// detector, it runs under that too.
+func flags() []string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	var flags []string
+	for _, s := range info.Settings {
+		if s.Key == "-race" || s.Key == "-gcflags" {
+			flags = append(flags, s.Key+"="+s.Value)
+		}
+	}
+	return flags
 }
