@@ -1,6 +1,10 @@
 package tenancy
 
-import "context"
+import (
+	"context"
+
+	"github.com/gorm-tenancy/tenancy/tenant"
+)
 
 // Check reports whether the tenant is served: it opens the tenant's pool, as
 // the first statement would, and returns what that statement would fail with,
@@ -11,8 +15,8 @@ import "context"
 //
 // It is for what has to refuse before it begins: see tenancyhttp.Config.Check.
 func (p *Plugin) Check(ctx context.Context, id string) error {
-	if err := checkID("check", id); err != nil {
-		return err
+	if tenant.Validate(id) != nil {
+		return checkID("check", id) // which allocates, and says why
 	}
 	e, err := p.cache.acquire(ctx, id, false)
 	if err != nil {

@@ -34,6 +34,9 @@ func canonicalHost(hostport string) (host string, isIP bool, err error) {
 		return "", false, errHost
 	}
 	host = strings.ToLower(host) // of ASCII only: the Kelvin sign is k in lower case
+	if last := host[len(host)-1]; last < '0' || last > '9' {
+		return host, false, nil // no IPv4, without the error that says so
+	}
 	_, notIP := netip.ParseAddr(host)
 	return host, notIP == nil, nil
 }

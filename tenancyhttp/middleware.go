@@ -49,7 +49,7 @@ func Anyone(*http.Request, string) error { return nil }
 // goroutine.
 func New(cfg Config) (func(http.Handler) http.Handler, error) {
 	if err := cfg.validate(); err != nil {
-		return nil, fmt.Errorf("tenancyhttp: Config.%w", err)
+		return nil, err
 	}
 	if cfg.Errors == nil {
 		cfg.Errors = Error
@@ -69,11 +69,11 @@ func New(cfg Config) (func(http.Handler) http.Handler, error) {
 func (c Config) validate() error {
 	switch {
 	case c.Source.find == nil && c.Source.bad == nil:
-		return errors.New("Source is not set; set Subdomain, Host, PathPrefix, Header, Claim or Func")
+		return errors.New("tenancyhttp: Config.Source is not set; set Subdomain, Host, PathPrefix, Header, Claim or Func")
 	case c.Source.bad != nil:
-		return fmt.Errorf("Source: %w", c.Source.bad)
+		return fmt.Errorf("tenancyhttp: Config.Source: %w", c.Source.bad)
 	case c.Authorize == nil && !c.Source.authorized:
-		return errors.New("Authorize is not set; set a function that says whether the request may use the tenant, or Anyone if the handlers do")
+		return errors.New("tenancyhttp: Config.Authorize is not set; set a function that says whether the request may use the tenant, or Anyone if the handlers do")
 	}
 	return nil
 }
