@@ -190,6 +190,63 @@ func TestLinesOnlyGainTheTenant(t *testing.T) {
 	})
 }
 
+// Loggers that are made of one, however deep, have their own groups.
+func TestSiblings(t *testing.T) {
+	var buf bytes.Buffer
+	ctx := tenant.Ctx(context.Background(), "acme")
+	parent := logger(&buf, nil)
+	want := "msg=m "
+	for _, name := range strings.Split("abcdefgh", "") {
+		parent = parent.WithGroup(name)
+		want += name + "."
+		first, second := parent.WithGroup("first"), parent.WithGroup("second")
+		firstOf := first.With("x", 1)
+		second.InfoContext(ctx, "m", "y", 2)
+		first.InfoContext(ctx, "m", "y", 2)
+		firstOf.InfoContext(ctx, "m", "y", 2)
+		require.Equal(t, want+"second.y=2 tenant=acme\n"+want+"first.y=2 tenant=acme\n"+
+			want+"first.x=1 "+strings.TrimPrefix(want, "msg=m ")+"first.y=2 tenant=acme\n", buf.String())
+		buf.Reset()
+	}
+}
+
+// So do those with attributes of one group.
+func TestSiblingsInAGroup(t *testing.T) {
+	var buf bytes.Buffer
+	ctx := tenant.Ctx(context.Background(), "acme")
+	parent := logger(&buf, nil).WithGroup("g")
+	want := "msg=m"
+	for range 8 {
+		first, second := parent.With("b", 1), parent.With("b", 2)
+		first.InfoContext(ctx, "m")
+		second.InfoContext(ctx, "m")
+		require.Equal(t, want+" g.b=1 tenant=acme\n"+want+" g.b=2 tenant=acme\n", buf.String())
+		buf.Reset()
+		parent, want = parent.With("a", 0), want+" g.a=0"
+	}
+}
+
+// A record that another handler has too is left as it is, however many
+// attributes it has.
+func TestRecordIsNotChanged(t *testing.T) {
+	ctx := tenant.Ctx(context.Background(), "acme")
+	for n := range 20 {
+		r := slog.Record{Message: "m"}
+		var want strings.Builder
+		want.WriteString("level=INFO msg=m")
+		for range n {
+			r.AddAttrs(slog.Int("a", 1)) // one by one, so that there is room for more
+			want.WriteString(" a=1")
+		}
+		for range 2 {
+			var buf bytes.Buffer
+			require.NoError(t, tenancyslog.NewHandler(slog.NewTextHandler(&buf, nil), nil).Handle(ctx, r))
+			require.Equal(t, want.String()+" tenant=acme\n", buf.String())
+			require.Equal(t, n, r.NumAttrs())
+		}
+	}
+}
+
 // Two tenants' requests use one logger.
 func TestSideBySide(t *testing.T) {
 	var mu sync.Mutex

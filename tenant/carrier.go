@@ -178,12 +178,9 @@ func spellings(carrier Carrier) []string {
 
 // nowhere returns a context that names no tenant, not even to a db that is
 // bound to one. Unlike Ctx(ctx, "") it is no conflict with a pin, so that Main
-// is still possible.
+// is still possible; a conflict that ctx has already stays one.
 func nowhere(ctx context.Context) context.Context {
 	s := scope.From(ctx)
-	if s.Conflicted {
-		return ctx
-	}
 	s.ID, s.Named, s.Invalid, s.Main = "", true, true, false
 	return scope.With(ctx, s)
 }
