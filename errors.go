@@ -14,7 +14,7 @@ var (
 	// ErrNoTenant is returned when the context names no tenant. There is no
 	// default: put the id into the context with [tenant.Ctx], or mean the
 	// main database with [tenant.Main].
-	ErrNoTenant = errors.New("no tenant")
+	ErrNoTenant = tenant.ErrMissing
 	// ErrInvalidTenant is returned when the id can't be a tenant's id; see
 	// [tenant.Validate].
 	ErrInvalidTenant = tenant.ErrInvalid
@@ -30,7 +30,7 @@ var (
 	// ErrTenantMismatch is returned when a statement and what it would run on
 	// (a transaction, a connection, a bound db) belong to different
 	// databases, and when a pinned context was given another tenant.
-	ErrTenantMismatch = errors.New("tenant mismatch")
+	ErrTenantMismatch = tenant.ErrMismatch
 	// ErrMainInTenantTx is returned for a write to a main model inside a
 	// tenant's transaction, which could not be atomic.
 	ErrMainInTenantTx = errors.New("write to a main model in a tenant's transaction")

@@ -32,13 +32,13 @@ $found"
 	return 1
 }
 
-# Package tenant is imported by every layer of an application.
-tenant_is_light() {
+# Packages tenant and tenancyslog are imported by every layer of an application.
+is_light() {
 	module=$(go list -m) || return 1
-	deps=$(go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./tenant) || return 1
-	found=$(echo "$deps" | grep -vxF -e "$module/tenant" -e "$module/internal/scope")
+	deps=$(go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./tenant ./tenancyslog) || return 1
+	found=$(echo "$deps" | grep -vxF -e "$module/tenant" -e "$module/tenancyslog" -e "$module/internal/scope")
 	[ -z "$found" ] && return
-	echo "package tenant may depend on the standard library and internal/scope only, but does on:
+	echo "packages tenant and tenancyslog may depend on the standard library and internal/scope only, but do on:
 $found"
 	return 1
 }
@@ -56,7 +56,7 @@ $found"
 
 check "gofmt" formatted
 check "the root and tenancytest import no driver" no_driver
-check "package tenant is light" tenant_is_light
+check "packages tenant and tenancyslog are light" is_light
 check "package tenancyhttp is net/http alone" http_is_plain
 check "go vet" scripts/each-module.sh go vet ./...
 check "staticcheck" scripts/each-module.sh go tool -modfile="$root/tools/go.mod" staticcheck ./...

@@ -21,9 +21,21 @@ import (
 // MaxLen is the greatest length of an id, in bytes.
 const MaxLen = 63
 
-// ErrInvalid is returned by [Validate], and by every statement whose tenant's
-// id is not valid.
-var ErrInvalid = errors.New("invalid tenant id")
+// The reasons why there is no tenant to work for. Statements are refused with
+// the same ones, so a caller can tell them apart with [errors.Is] wherever they
+// come from.
+var (
+	// ErrInvalid is returned by [Validate], and by every statement whose
+	// tenant's id is not valid.
+	ErrInvalid = errors.New("invalid tenant id")
+	// ErrMissing is returned by [Inject] and [Extract] when there is no tenant
+	// to carry, and by every statement whose context names none.
+	ErrMissing = errors.New("no tenant")
+	// ErrMismatch is returned by [Inject] and [Extract] when there is more than
+	// one tenant, and by every statement whose context was pinned to another
+	// one than it asks for.
+	ErrMismatch = errors.New("tenant mismatch")
+)
 
 // Ctx returns a context that carries the tenant id. It replaces the id that
 // ctx carries already, unless that one is pinned (see [Pin]): after such a

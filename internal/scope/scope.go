@@ -6,6 +6,11 @@ package scope
 
 import "context"
 
+// MainName stands for the main database where a tenant's id would stand: in a
+// carrier, in a log. An id can't begin with "_", so it is no tenant's, which
+// "main" may be.
+const MainName = "_main"
+
 // Scope is what a context says about the database that is meant. The zero
 // value says nothing. It is immutable, and two Scopes that mean the same are
 // equal by ==.
