@@ -33,6 +33,8 @@
 //   - Statements of one tenant never run at the same time. Code that needs a
 //     second connection while it is in a transaction waits for itself, and gets
 //     an error after 5 seconds.
+//   - They are one session: advisory locks and locks of rows never keep one
+//     another out, and what is SET holds for all.
 //   - now() stands still, isolation levels have no effect, and no LISTEN hears
 //     anything.
 //   - CREATE INDEX CONCURRENTLY, VACUUM and the like fail.

@@ -49,13 +49,18 @@ func (c *connector) Driver() driver.Driver { return c.driver }
 type conn struct {
 	turn   *turn
 	number int
-	tx     *tx  // the transaction it is in: it is the queue's holder then
-	raw    bool // pgx's connection was handed out: it holds busy, and outside of a transaction is the queue's holder
+	tx     *tx   // the transaction it is in: it is the queue's holder then
+	open   *rows // that are not read to the end, nor closed
+	raw    bool  // pgx's connection was handed out: it holds busy, and outside of a transaction is the queue's holder
 }
 
 // do runs fn on the physical connection, as a statement of its own or in the
 // transaction. what describes it.
 func (c *conn) do(ctx context.Context, what string, fn func(context.Context, innerConn) error) (err error) {
+	if c.open != nil {
+		return fmt.Errorf("sandbox: %s can't run, the connection has rows open (PostgreSQL's would be busy too): "+
+			"read them to the end or close them first: %w", what, driver.ErrBadConn)
+	}
 	if err := c.enter(ctx, what); err != nil {
 		return err
 	}
@@ -166,6 +171,7 @@ func (c *conn) query(ctx context.Context, query string, run func(context.Context
 		return nil, err
 	}
 	r.err = err // after the rows that came before it
+	r.conn, c.open = c, r
 	return r, nil
 }
 

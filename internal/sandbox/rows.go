@@ -14,6 +14,7 @@ type rows struct {
 	types []columnType
 	rest  [][]driver.Value
 	err   error // after the last of rest; nil for the end
+	conn  *conn // has them open until the end; nil before it knows
 }
 
 // columnType holds the answers of the driver's rows about one column; where the
@@ -80,6 +81,7 @@ func (r *rows) Columns() []string { return r.names }
 
 func (r *rows) Next(dest []driver.Value) error {
 	if len(r.rest) == 0 {
+		r.end()
 		if r.err != nil {
 			return r.err
 		}
@@ -94,7 +96,16 @@ func (r *rows) Next(dest []driver.Value) error {
 // was not read yet.
 func (r *rows) Close() error {
 	r.rest = nil
+	r.end()
 	return r.err
+}
+
+// end lets the connection be used again. database/sql holds its lock for
+// whatever it calls of both.
+func (r *rows) end() {
+	if r.conn != nil && r.conn.open == r {
+		r.conn.open = nil
+	}
 }
 
 func (r *rows) ColumnTypeDatabaseTypeName(i int) string { return r.types[i].name }

@@ -66,6 +66,36 @@ var cases = []struct {
 			return tx.Create(&user{Name: "b"}).Error
 		}))
 	}},
+	{"statements while rows are open", func(db *gorm.DB, j *journal) {
+		j.err("create", db.Create([]user{{Name: "a"}, {Name: "b"}}).Error)
+		for _, all := range []bool{false, true} {
+			j.err("transaction", db.Transaction(func(tx *gorm.DB) error {
+				rows, err := tx.Raw("SELECT name FROM users ORDER BY id").Rows()
+				j.err("rows", err)
+				defer func() { j.err("close", rows.Close()) }()
+				for rows.Next() {
+					var name string
+					j.err("scan", rows.Scan(&name))
+					j.note("%s", name)
+					if !all {
+						j.note("exec fails: %v", tx.Exec("UPDATE users SET age = 1").Error != nil) // driver.ErrBadConn, or pgx's "conn busy"
+						j.note("create fails: %v", tx.Create(&user{Name: "c"}).Error != nil)       // driver.ErrBadConn, or pgx's "conn busy"
+						j.note("query fails: %v", tx.Find(&[]user{}).Error != nil)                 // driver.ErrBadConn, or pgx's "conn busy"
+						break
+					}
+				}
+				if all { // the last Next has closed them
+					j.err("exec", tx.Exec("UPDATE users SET age = 2").Error)
+				}
+				return nil
+			}))
+		}
+		rows, err := db.Raw("SELECT name FROM users ORDER BY id").Rows()
+		j.err("rows", err)
+		j.note("%v", rows.Next())
+		j.err("close", rows.Close())
+		j.err("exec", db.Exec("UPDATE users SET age = 3").Error)
+	}},
 	{"savepoints", func(db *gorm.DB, j *journal) {
 		tx := db.Begin()
 		j.err("a", tx.Create(&user{Name: "a"}).Error)

@@ -12,8 +12,9 @@
 //     to a savepoint of its own.
 //   - At a commit the server checks the deferred constraints, and takes their
 //     modes back to what the schema says.
-//   - Rows are read into memory at once, so that a statement can run while they
-//     are open.
+//   - Rows are read into memory at once, so that another connection's statement
+//     can run while they are open. Their own one is busy until they are read to
+//     the end or closed, as pgx's is: its statements fail with driver.ErrBadConn.
 //   - When the ctx of a statement ends, the statement is cancelled at the
 //     server. pgx would close the connection; here it stays.
 //
@@ -23,6 +24,9 @@
 //     connection inside of a transaction waits for itself, and gets an error
 //     after [Sandbox.Wait].
 //   - Isolation levels are accepted and ignored.
+//   - All connections are one session: what one has SET holds for all, they see
+//     each other's temporary tables, and no lock of one, of a row or an
+//     advisory one, ever keeps another one out.
 //   - now() stands still. What was set with SET LOCAL, transaction-level
 //     advisory locks, cursors and temporary tables ON COMMIT outlive a commit,
 //     and last until the test's end.
