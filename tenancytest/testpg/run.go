@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
@@ -25,7 +26,7 @@ import (
 )
 
 // prefix begins the names of all databases: tenancytest_RUN_NUMBER, and
-// tenancytest_tpl_KEY.
+// tenancytest_tpl_HASH, of a template's key and the role that it belongs to.
 const prefix = "tenancytest_"
 
 // adminConns is how many databases are made or dropped at once. One more
@@ -43,6 +44,7 @@ type server struct {
 	id    string
 	admin *sql.DB
 	lock  *sql.Conn
+	role  string       // that databases belong to
 	last  atomic.Int64 // number of the last database
 
 	mu    sync.Mutex
@@ -67,8 +69,12 @@ func (s *server) begin(ctx context.Context, dsn string) (err error) {
 	q := u.Query()
 	q.Set("application_name", prefix+s.id)
 	q.Set("statement_timeout", "0") // a DROP that is cut short leaves a database that can't be used
+	q.Set("lock_timeout", "0")      // who builds a template may take long
 	u.RawQuery = q.Encode()
-	connector, err := tenancypg.Engine{}.Connector(u.String())
+	connector, err := tenancypg.Engine{Configure: func(cfg *pgx.ConnConfig) error {
+		cfg.AfterConnect = stayIdle
+		return nil
+	}}.Connector(u.String())
 	if err != nil {
 		return err
 	}
@@ -78,8 +84,14 @@ func (s *server) begin(ctx context.Context, dsn string) (err error) {
 	if s.lock, err = s.admin.Conn(ctx); err != nil {
 		return err
 	}
-	_, err = s.lock.ExecContext(ctx, "SELECT pg_advisory_lock($1)", runKey(s.id))
-	return err
+	return s.lock.QueryRowContext(ctx, "SELECT current_user FROM pg_advisory_lock($1)", runKey(s.id)).Scan(&s.role)
+}
+
+// stayIdle keeps the server from ending a session that is idle, and with it the
+// run's lock: other runs would drop what this one has. Version 13 has no such
+// setting.
+func stayIdle(ctx context.Context, conn *pgconn.PgConn) error {
+	return conn.Exec(ctx, "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'").Close()
 }
 
 // key is that of an advisory lock.

@@ -2,7 +2,9 @@ package testpg
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -27,7 +29,9 @@ func (s *server) template(ctx context.Context, key string, shared bool, build fu
 	if !shared {
 		return temp, s.build(ctx, temp, build)
 	}
-	name = templateName + key
+	// A role may not copy another one's.
+	sum := sha256.Sum256([]byte(s.role + " " + key))
+	name = templateName + hex.EncodeToString(sum[:10])
 	err = s.locked(ctx, name, func() error {
 		there, err := s.use(ctx, name)
 		if err != nil || there {
@@ -101,6 +105,7 @@ func (s *server) build(ctx context.Context, name string, build func(context.Cont
 	if err != nil {
 		return err
 	}
+	defer db.Close() // build may end the goroutine
 	if err = build(ctx, db); err == nil {
 		_, err = db.ExecContext(ctx, metaTable)
 	}
