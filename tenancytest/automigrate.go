@@ -57,12 +57,8 @@ func (a *autoMigrator) fingerprint() (string, error) {
 	if a.server == nil {
 		return "", errUnbound
 	}
-	// As gorm.Open would make it.
 	config := a.config.gorm()
-	if config.NamingStrategy == nil {
-		config.NamingStrategy = schema.NamingStrategy{IdentifierMaxLength: 64}
-	}
-	p := parser{cache: &sync.Map{}, namer: config.NamingStrategy, seen: map[string]bool{}}
+	p := parser{cache: &sync.Map{}, namer: namer(config), seen: map[string]bool{}}
 	p.say("options", config.DisableForeignKeyConstraintWhenMigrating, config.IgnoreRelationshipsWhenMigrating)
 	for _, m := range a.models {
 		s, err := schema.Parse(m, p.cache, p.namer)

@@ -32,7 +32,8 @@ type Config struct {
 	// application that tests on the server, is taken for the same: if a
 	// migration changes and it does not, tests run on the old schema. Defaults
 	// to "", for templates that are made for each run, save those of
-	// [AutoMigrate], which knows by itself.
+	// [AutoMigrate], which knows by itself: its own fingerprint counts in any
+	// case, also where it makes the main database by default.
 	Fingerprint string
 	// GORM returns the gorm.Config for an Env's DB and for [AutoMigrate], a new
 	// one each time. Defaults to GORM's own defaults.

@@ -43,12 +43,14 @@ func (e *Env) finish() {
 	e.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
+	ended := &endedError{e.tb.Name()}
+	e.adding.Lock() // no tenant comes after this
+	e.ended.Store(ended)
 	e.mu.Lock()
 	places := e.places()
 	e.mu.Unlock()
+	e.adding.Unlock()
 
-	ended := &endedError{e.tb.Name()}
-	e.ended.Store(ended)
 	// Sandboxes first: they know of transactions that are still open, which the
 	// ctx ends.
 	for _, p := range places {

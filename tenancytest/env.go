@@ -35,6 +35,7 @@ type Env struct {
 	main  *place
 	pool  *sql.DB // of DB
 
+	adding  sync.Mutex // held while a tenant is made, and at the end
 	mu      sync.Mutex // guards tenants: the plugin resolves on other goroutines
 	tenants map[string]*place
 
@@ -155,6 +156,8 @@ func (e *Env) add(id string, own bool, l *ledger) error {
 	if err := tenant.Validate(id); err != nil {
 		return err
 	}
+	e.adding.Lock()
+	defer e.adding.Unlock()
 	if ended := e.ended.Load(); ended != nil {
 		return ended
 	}

@@ -104,14 +104,28 @@ func (k *Kit) open() error {
 	k.opened = true
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
+	k.err = errNotOpened // what later tests get if start does not return
+	k.err = k.start(ctx)
+	return k.err
+}
+
+var errNotOpened = errors.New("tenancytest: a Migrator, or what else Config has called to make the templates, has ended its goroutine, " +
+	"as t.FailNow does, or has panicked; let it return an error")
+
+// start opens the server and makes the templates. If it fails, in whatever way,
+// the server is closed again.
+func (k *Kit) start(ctx context.Context) (err error) {
 	server, err := k.cfg.Backend.Open(ctx)
 	if err != nil {
-		k.err = fmt.Errorf("tenancytest: %w", err)
-		return k.err
+		return fmt.Errorf("tenancytest: %w", err)
 	}
+	defer func() {
+		if k.server == nil {
+			err = errors.Join(err, server.Close(ctx))
+		}
+	}()
 	if err := k.templates(ctx, server); err != nil {
-		k.err = errors.Join(err, server.Close(ctx))
-		return k.err
+		return err
 	}
 	k.server = server
 	return nil

@@ -3,6 +3,8 @@ package tenancytest_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +68,28 @@ func TestSandboxesNeverRunOut(t *testing.T) {
 			require.Zero(t, count(t, env.DB, env.Tenant(string(rune('a'+i))), &Order{}))
 		}
 	}).passes(t)
+}
+
+// Parallel subtests that share an Env, and name the same tenant, share its one
+// database.
+func TestSameTenantAtTheSameTime(t *testing.T) {
+	pg, k := onSandboxes(t)
+	record("TestX", func(r *recorder) {
+		env := k.Env(r)
+		var wg sync.WaitGroup
+		const many = 8
+		for i := range many {
+			wg.Go(func() {
+				err := env.DB.WithContext(env.Tenant("acme")).Create(&Order{Title: fmt.Sprint(i)}).Error
+				if err != nil {
+					r.Errorf("%v", err)
+				}
+			})
+		}
+		wg.Wait()
+		require.Equal(t, many, count(t, env.DB, env.Tenant("acme"), &Order{}))
+	}).passes(t)
+	require.Len(t, databases(t, pg), 2, "of main and of acme")
 }
 
 // What leads around a sandbox is refused.

@@ -7,8 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"slices"
+	"sync"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
 
 	"github.com/gorm-tenancy/tenancy/migrate"
 )
@@ -40,13 +43,22 @@ func newStock(ctx context.Context, s Server, c Config, role string, m migrate.Mi
 	}
 	version, target := m.Target()
 	content := c.Fingerprint
-	if f, ok := m.(fingerprinted); ok && content == "" {
-		var err error
-		if content, err = f.fingerprint(); err != nil {
+	if f, ok := m.(fingerprinted); ok {
+		own, err := f.fingerprint()
+		if err != nil {
 			return nil, fmt.Errorf("tenancytest: the %s template: %w", role, err)
 		}
+		content = digest(content, own)
 	}
-	key := digest("tenancytest", templateFormat, role, fmt.Sprint(version), target, content)
+	parts := []string{"tenancytest", templateFormat, role, fmt.Sprint(version), target, content}
+	if role == roleTenant { // which tables it has not is looked at when it is made
+		tables, err := mainTables(c)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, tables...)
+	}
+	key := digest(parts...)
 	name, err := s.Template(ctx, key, content != "", func(ctx context.Context, db *sql.DB) error {
 		if _, err := m.Up(ctx, db, version); err != nil || role != roleTenant {
 			return err
@@ -74,6 +86,32 @@ func noMainTable(ctx context.Context, s Server, c Config, db *sql.DB) error {
 		}
 	}
 	return nil
+}
+
+// mainTables returns the tables of the main models.
+func mainTables(c Config) (tables []string, err error) {
+	namer := namer(c.gorm())
+	for _, model := range c.MainModels {
+		table, is := model.(string)
+		if !is {
+			s, err := schema.Parse(model, &sync.Map{}, namer)
+			if err != nil {
+				return nil, fmt.Errorf("tenancytest: the main model %T: %w", model, err)
+			}
+			table = s.Table
+		}
+		tables = append(tables, table)
+	}
+	slices.Sort(tables)
+	return tables, nil
+}
+
+// namer is what gorm.Open would take.
+func namer(config *gorm.Config) schema.Namer {
+	if config.NamingStrategy != nil {
+		return config.NamingStrategy
+	}
+	return schema.NamingStrategy{IdentifierMaxLength: 64}
 }
 
 // digest returns 20 characters that stand for parts.
