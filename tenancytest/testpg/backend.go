@@ -64,7 +64,7 @@ func (b Backend) Open(ctx context.Context) (_ tenancytest.Server, err error) {
 		dsn, s.stop = cluster.DSN("postgres"), stop
 	}
 	if err = s.begin(ctx, dsn); err == nil && s.stop == nil {
-		if err = s.sweep(ctx); err != nil {
+		if err = s.sweep(ctx, deadTime); err != nil {
 			err = fmt.Errorf("removing what dead runs left: %w", err)
 		}
 	}

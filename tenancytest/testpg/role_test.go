@@ -26,15 +26,3 @@ func TestTwoRoles(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
-
-// A session that the server ends because it is idle would take the run's lock
-// with it: another run would drop what this one has.
-func TestIdleSessions(t *testing.T) {
-	t.Parallel()
-	pg := pgtest.Start(t)
-	pg.Exec(t, "postgres", "ALTER ROLE postgres SET idle_session_timeout = '1h'")
-	s := open(t, pg.DSN("postgres"))
-	var timeout string
-	require.NoError(t, s.lock.QueryRowContext(t.Context(), "SHOW idle_session_timeout").Scan(&timeout))
-	require.Equal(t, "0", timeout)
-}

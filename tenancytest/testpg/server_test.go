@@ -158,7 +158,7 @@ func TestSweep(t *testing.T) {
 	sweep := func(pkg string) {
 		s := open(t, pg.DSN("postgres"))
 		s.pkg = pkg
-		require.NoError(t, s.sweep(t.Context()))
+		require.NoError(t, s.sweep(t.Context(), deadTime))
 		require.NoError(t, s.Close(t.Context()))
 	}
 	// open sweeps as this package: what is kept must be of another.

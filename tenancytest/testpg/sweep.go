@@ -67,8 +67,9 @@ func older(unix string, now time.Time, age time.Duration) bool {
 
 // sweep removes what dead runs have left, what was kept long enough, and
 // templates that nobody uses any more. A process that comes while another
-// sweeps leaves it to that one.
-func (s *server) sweep(ctx context.Context) (err error) {
+// sweeps leaves it to that one. wait bounds the wait for sessions of dead runs;
+// what belongs to those that stay is left to a later run.
+func (s *server) sweep(ctx context.Context, wait time.Duration) (err error) {
 	conn, err := s.admin.Conn(ctx)
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func (s *server) sweep(ctx context.Context) (err error) {
 		_, unlockErr := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", key("sweep"))
 		err = errors.Join(err, unlockErr)
 	}()
-	if err := s.awaitDead(ctx); err != nil {
+	if err := s.awaitDead(ctx, wait); err != nil {
 		return err
 	}
 	// In this order: a run has its lock before it makes a database.
@@ -93,6 +94,15 @@ func (s *server) sweep(ctx context.Context) (err error) {
 	live, err := s.locks(ctx)
 	if err != nil {
 		return err
+	}
+	// A run whose lock was lost, with the session that had it, is not over as long
+	// as it has others.
+	runs, err := s.sessions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		live[runKey(run)] = true
 	}
 	now := time.Now()
 	var dead []string
@@ -115,9 +125,9 @@ func (s *server) sweep(ctx context.Context) (err error) {
 // awaitDead waits until the sessions of dead runs are gone: the server does not
 // notice during a CREATE DATABASE that its client was killed, and completes it.
 // A session of a run that has just begun, and has no lock yet, is waited for too.
-func (s *server) awaitDead(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, deadTime)
-	defer cancel()
+func (s *server) awaitDead(ctx context.Context, wait time.Duration) error {
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
 	for {
 		runs, err := s.sessions(ctx)
 		if err != nil {
@@ -132,6 +142,8 @@ func (s *server) awaitDead(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit.C:
 			return nil // it hangs; what it makes is left to a later run
 		case <-time.After(deadPoll):
 		}
