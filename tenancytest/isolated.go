@@ -61,7 +61,7 @@ func Seed(f func(ctx context.Context, db *gorm.DB) error) IsolatedOption {
 // What it can't see: leaks by numbers, times and texts of less than 5 bytes;
 // texts that the handler itself has made, in its output; texts that are encoded
 // in another way, compressed, cut or hashed; what goes elsewhere than to w, to
-// a log or a queue; tables that are not in the current schema; caches that need
+// the main database, a log or a queue; tables that are not in the current schema; caches that need
 // more than a few calls or some minutes; ways through the code that the handler
 // does not take. While both tenants run at once, a statement is known by its
 // ctx: one whose ctx does not come from the handler's is judged only in calls

@@ -393,6 +393,15 @@ func TestIsolatedProvesNothing(t *testing.T) {
 					return http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 				})
 			}, seedOrders, "the handler answered 404 Not Found"},
+			"not found, after hints": {func(*tenancytest.Env) handler {
+				h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.WriteHeader(http.StatusEarlyHints)
+					http.NotFound(w, r)
+				})
+				return tenancytest.HTTP(h, func(ctx context.Context) (*http.Request, error) {
+					return http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+				})
+			}, seedOrders, "the handler answered 404 Not Found"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := isolate(k, c.make, tenancytest.Seed(c.seed))

@@ -10,7 +10,8 @@ import (
 // HTTP makes an http.Handler one for [RequireIsolated]. request makes the
 // request of a call: with the tenant in the host, the path or a token, whatever
 // the application's middleware looks for (see [tenant.ID]). Its context is
-// replaced by the call's. Status, headers and body are all searched. A status
+// replaced by the call's, in which the tenant is already: a route that lacks the
+// middleware is not found so. Status, headers and body are all searched. A status
 // of 400 or more is an error.
 func HTTP(h http.Handler, request func(ctx context.Context) (*http.Request, error)) func(context.Context, io.Writer) error {
 	return func(ctx context.Context, w io.Writer) error {
@@ -48,7 +49,9 @@ func (r *response) WriteHeader(status int) {
 	if r.status != 0 {
 		return
 	}
-	r.status = status
+	if status < 100 || status > 199 || status == http.StatusSwitchingProtocols {
+		r.status = status // others come before the answer
+	}
 	if _, r.err = fmt.Fprintf(r.w, "%d %s\r\n", status, http.StatusText(status)); r.err != nil {
 		return
 	}
