@@ -48,17 +48,8 @@ func TestConformance(t *testing.T) {
 		Address:  pg.Addr(),
 		Password: clerkPassword,
 		Endless:  "SELECT pg_sleep(60)",
-		Kill: func(tb testing.TB, name string) {
-			pg.Exec(tb, "postgres", "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1", name)
-		},
-		Full: func(tb testing.TB) string {
-			const slots = 5
-			full := pgtest.Start(tb, pgtest.MaxConns(slots))
-			for range slots {
-				full.Admin(tb)
-			}
-			return full.DSN("postgres")
-		},
+		Kill:     func(tb testing.TB, name string) { pg.EndSessions(tb, name) },
+		Full:     func(tb testing.TB) string { return pgtest.StartFull(tb).DSN("postgres") },
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/pgxconn"
 	"github.com/gorm-tenancy/tenancy/migrate"
 )
 
@@ -79,7 +80,7 @@ func (e Engine) LockMain(ctx context.Context, db *sql.DB, l migrate.Lock) (*migr
 			at = ours.from.lockTarget()
 			return nil
 		}
-		pc, ok := pgxConn(dc)
+		pc, ok := pgxconn.Of(dc)
 		if !ok {
 			return fmt.Errorf("its connection is a %T, which does not tell how to make another one; open it with tenancypg.Engine, pgx's stdlib or gorm.io/driver/postgres", dc)
 		}

@@ -2,10 +2,11 @@ package tenancypg
 
 import (
 	"database/sql"
-	"database/sql/driver"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gorm-tenancy/tenancy/internal/pgxconn"
 )
 
 // Raw calls fn with the pgx connection under c, for what database/sql has no
@@ -22,24 +23,10 @@ import (
 // received.
 func Raw(c *sql.Conn, fn func(*pgx.Conn) error) error {
 	return c.Raw(func(dc any) error {
-		pc, ok := pgxConn(dc)
+		pc, ok := pgxconn.Of(dc)
 		if !ok {
 			return fmt.Errorf("tenancypg: the connection is a %T, which gives no access to pgx; open it with tenancypg.Engine or pgx's stdlib", dc)
 		}
 		return fn(pc)
 	})
-}
-
-// pgxConn returns the pgx connection of dc, or of what dc wraps.
-func pgxConn(dc any) (*pgx.Conn, bool) {
-	for {
-		if pc, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
-			return pc.Conn(), true
-		}
-		w, ok := dc.(interface{ Unwrap() driver.Conn })
-		if !ok {
-			return nil, false
-		}
-		dc = w.Unwrap()
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gorm-tenancy/tenancy/internal/pgxconn"
 )
 
 // other is a driver that is not pgx.
@@ -64,7 +66,7 @@ func TestRawOnAWrappedOtherDriver(t *testing.T) {
 	if err := Raw(c, func(*pgx.Conn) error { return nil }); err == nil {
 		t.Error("no error for a wrapper of another driver's connection")
 	}
-	if _, ok := pgxConn(wrapped{}); ok {
+	if _, ok := pgxconn.Of(wrapped{}); ok {
 		t.Error("a wrapper of nothing has a pgx connection")
 	}
 }

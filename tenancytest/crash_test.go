@@ -87,12 +87,8 @@ const (
 	momentEnv = "TENANCYTEST_CHILD_STOPS" // where it stops, to be killed
 )
 
-// TestChild is what a child process runs: a test that is killed.
-func TestChild(t *testing.T) {
-	where := os.Getenv(childEnv)
-	if where == "" {
-		t.Skip("this is the child of TestKilled")
-	}
+// runChild is what a child process runs: a test that is killed.
+func runChild(t *testing.T, where string) {
 	var b tenancytest.Backend = testsqlite.Backend{Dir: where}
 	if strings.HasPrefix(where, "postgres:") {
 		b = testpg.Backend{DSN: where}
@@ -141,6 +137,10 @@ func orders(halfway func()) migrate.Migrator {
 // Of a run that is killed, wherever it is, the next one leaves nothing, and it
 // has whole templates.
 func TestKilled(t *testing.T) {
+	if where := os.Getenv(childEnv); where != "" {
+		runChild(t, where)
+		return
+	}
 	t.Parallel()
 	for _, moment := range []string{"template", "test"} {
 		t.Run(moment, func(t *testing.T) {
@@ -188,11 +188,11 @@ func TestKilledAnywhere(t *testing.T) {
 	})
 }
 
-// child runs TestChild in a process of its own until it is ready, and returns
+// child runs TestKilled in a process of its own until it is ready, and returns
 // what kills it.
 func child(t *testing.T, env ...string) (kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.v")
 	cmd.Env = append(os.Environ(), env...)
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gorm-tenancy/tenancy/internal/pgxconn"
 )
 
 // controlTimeout bounds the sandbox's own statements. They take no time, save
@@ -36,7 +38,7 @@ func dial(ctx context.Context, inner driver.Connector) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	pc, isPgx := pgxConn(dc)
+	pc, isPgx := pgxconn.Of(dc)
 	conn, can := dc.(innerConn)
 	if !isPgx || !can {
 		_ = dc.Close()
@@ -51,20 +53,6 @@ func dial(ctx context.Context, inner driver.Connector) (*link, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// pgxConn returns the pgx connection of dc, or of what dc wraps.
-func pgxConn(dc any) (*pgx.Conn, bool) {
-	for {
-		if pc, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
-			return pc.Conn(), true
-		}
-		w, ok := dc.(interface{ Unwrap() driver.Conn })
-		if !ok {
-			return nil, false
-		}
-		dc = w.Unwrap()
-	}
 }
 
 // control runs SQL of the sandbox's own, in one round trip, under no ctx of the

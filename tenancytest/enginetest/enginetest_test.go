@@ -53,18 +53,9 @@ func config(t *testing.T) Config {
 		Address:   pg.Addr(),
 		Password:  password,
 		Endless:   "SELECT pg_sleep(60)",
-		Kill: func(tb testing.TB, name string) {
-			pg.Exec(tb, "postgres", "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1", name)
-		},
-		Full: func(tb testing.TB) string {
-			const slots = 5
-			full := pgtest.Start(tb, pgtest.MaxConns(slots))
-			for range slots {
-				full.Admin(tb)
-			}
-			return full.DSN("postgres")
-		},
-		Patience: 5 * time.Second, // what a broken engine costs
+		Kill:      func(tb testing.TB, name string) { pg.EndSessions(tb, name) },
+		Full:      func(tb testing.TB) string { return pgtest.StartFull(tb).DSN("postgres") },
+		Patience:  5 * time.Second, // what a broken engine costs
 	}
 }
 

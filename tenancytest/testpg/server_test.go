@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/tenancytest"
+	"github.com/gorm-tenancy/tenancy/tenancytest/internal/backendtest"
 )
 
 func open(t *testing.T, dsn string) *server {
@@ -83,27 +82,7 @@ func TestPasswords(t *testing.T) {
 func TestTemplateRace(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.Start(t)
-	var built atomic.Int32
-	var wg sync.WaitGroup
-	for range 4 {
-		s := open(t, pg.DSN("postgres"))
-		for range 3 {
-			wg.Go(func() {
-				name, err := s.Template(t.Context(), "k", true, func(ctx context.Context, db *sql.DB) error {
-					built.Add(1)
-					return table(ctx, db)
-				})
-				if err == nil {
-					_, err = s.Clone(t.Context(), name)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	require.EqualValues(t, 1, built.Load())
+	backendtest.TemplateRace(t, func() tenancytest.Server { return open(t, pg.DSN("postgres")) })
 }
 
 // Two runs with other maintenance databases have other locks, and get along.

@@ -5,15 +5,14 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/gorm-tenancy/tenancy/tenancytest"
+	"github.com/gorm-tenancy/tenancy/tenancytest/internal/backendtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,27 +34,7 @@ func table(ctx context.Context, db *sql.DB) error {
 func TestTemplateRace(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var built atomic.Int32
-	var wg sync.WaitGroup
-	for range 4 {
-		s := start(t, dir)
-		for range 3 {
-			wg.Go(func() {
-				name, err := s.Template(t.Context(), "k", true, func(ctx context.Context, db *sql.DB) error {
-					built.Add(1)
-					return table(ctx, db)
-				})
-				if err == nil {
-					_, err = s.Clone(t.Context(), name)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	require.EqualValues(t, 1, built.Load())
+	backendtest.TemplateRace(t, func() tenancytest.Server { return start(t, dir) })
 }
 
 // What is of use to others stays, until it is old.
@@ -121,30 +100,6 @@ func TestSweep(t *testing.T) {
 	}
 	sweep(third)
 	there(mine...)
-}
-
-// A directory that others can write to is not used by itself.
-func TestDirIsPrivate(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there, the temporary directory is the user's own")
-	}
-	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	s, err := Backend{}.Open(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, s.Close(t.Context()))
-	dir := filepath.Join(tmp, "tenancytest-"+strconv.Itoa(os.Getuid()))
-	info, err := os.Stat(dir)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
-
-	require.NoError(t, os.Chmod(dir, 0o777))
-	_, err = Backend{}.Open(t.Context())
-	require.ErrorContains(t, err, "not a directory of this user alone")
-	require.NoError(t, os.Remove(dir))
-	require.NoError(t, os.Symlink(t.TempDir(), dir))
-	_, err = Backend{}.Open(t.Context())
-	require.ErrorContains(t, err, "not a directory of this user alone")
 }
 
 // A migration that leaves its database open would leave a template that is
