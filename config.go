@@ -46,6 +46,13 @@ type Config struct {
 	// is the primary. A replica that fails is left alone for a second; the read
 	// goes to another one, or to the primary.
 	ReplicaPolicy dbresolver.Policy
+	// SQLComment puts /*tenant='acme'*/ behind each statement that goes to a
+	// tenant's database, so that the server's log, pg_stat_activity and monitors
+	// that read sqlcommenter's comments name the tenant. What pgx sends on its
+	// own connection (tenancypg.Raw), BEGIN and COMMIT have none, and statements
+	// for the main database neither. It costs an allocation per statement.
+	// Defaults to false.
+	SQLComment bool
 	// Observer is told of events. Defaults to none.
 	Observer Observer
 }

@@ -45,6 +45,7 @@ type dialer struct {
 	lifetime  time.Duration // of a connection
 	acquire   time.Duration // the longest wait for a connection
 	replica   bool
+	comment   string        // behind each statement; may be empty
 	gone      chan struct{} // closed when the sql.DB is closed and no link is left
 
 	open atomic.Int64 // links; written under server.mu

@@ -33,6 +33,7 @@ type dbOpener struct {
 	// look into a sync.Map makes it. Before the first of them is opened, reads
 	// are the primary's.
 	replicated atomic.Bool
+	comment    bool // as Config.SQLComment
 	observe    func(Event)
 	stale      func(id string) // told when what was resolved proves wrong
 }
@@ -60,6 +61,11 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 	if o.stale != nil {
 		p.dialer.stale = func() { o.stale(id) }
 	}
+	comment := ""
+	if o.comment {
+		comment = sqlComment(id)
+	}
+	p.dialer.comment = comment
 	if len(copies) == 0 {
 		return p, nil
 	}
@@ -70,6 +76,7 @@ func (o *dbOpener) openDatabase(id string, d Database) (_ *pool, err error) {
 		from := d.Replicas[i]
 		from.Identity = d.Identity
 		p.replicas.add(id, c.connector, o.engine, o.servers.join(c.name), from, o.limits)
+		p.replicas.all[i].dialer.comment = comment
 	}
 	return p, nil
 }

@@ -50,7 +50,7 @@ func New(cfg Config) *Plugin {
 	p := &Plugin{cfg: cfg.withDefaults(), bad: cfg.validate()}
 	p.servers = newServers(p.cfg.Pools, p.observe)
 	p.opener = &dbOpener{resolver: p.cfg.Resolver, engine: p.cfg.Engine, limits: p.cfg.Pools, servers: p.servers,
-		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), policy: p.cfg.ReplicaPolicy, observe: p.observe}
+		schema: p.cfg.Schema, forward: newForward(p.cfg.Schema, p.observe), policy: p.cfg.ReplicaPolicy, comment: p.cfg.SQLComment, observe: p.observe}
 	p.cache = newCache(p.opener, p.observe, p.cfg.Pools, p.cfg.Recheck)
 	p.opener.stale = p.doubt
 	if s, ok := p.cfg.Resolver.(Static); ok {
