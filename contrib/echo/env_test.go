@@ -39,7 +39,7 @@ func newMiddleware(t testing.TB, cfg tenancyhttp.Config) echo.MiddlewareFunc {
 	return mw
 }
 
-// get is a request of the tenant's host, with headers whose names and values
+// get is a request for the host, with headers whose names and values
 // alternate.
 func get(host string, headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)

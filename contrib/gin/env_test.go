@@ -42,7 +42,7 @@ func newMiddleware(t testing.TB, cfg tenancyhttp.Config) gin.HandlerFunc {
 	return mw
 }
 
-// get is a request of the tenant's host, with headers whose names and values
+// get is a request for the host, with headers whose names and values
 // alternate.
 func get(host string, headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "http://"+host+"/", nil)

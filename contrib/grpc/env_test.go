@@ -79,7 +79,7 @@ var service = grpc.ServiceDesc{
 	}},
 }
 
-// both are a Server's or a Client's interceptors.
+// serverOptions and clientOptions install the interceptors of both kinds of methods.
 func serverOptions(s *tenancygrpc.Server) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.Unary), grpc.ChainStreamInterceptor(s.Stream)}
 }
