@@ -8,91 +8,41 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"sync"
 	"testing"
 
-	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
-	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenancyhttp"
-	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
-type Note struct {
-	ID   uint
-	Text string
-}
-
-// notes is an application with a database for each of ids, a tenant "closed"
-// that is suspended and one "old" that is behind.
-func notes(t *testing.T, ids ...string) (*gorm.DB, *tenancy.Plugin) {
-	t.Helper()
-	ctx := context.Background()
-	dir := t.TempDir()
-	tenants := tenancy.Static{}
-	for _, id := range append(ids, "old") {
-		path := filepath.Join(dir, id+".db")
-		require.NoError(t, tenancysqlite.Create(ctx, path))
-		tenants[id] = tenancy.Database{DSN: tenancysqlite.DSN(path), Server: "files", Schema: 2}
-	}
-	old := tenants["old"]
-	old.Schema = 1
-	tenants["old"] = old
-	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	suspended := tenancy.ResolverFunc(func(_ context.Context, id string) (tenancy.Database, error) {
-		if id == "closed" {
-			return tenancy.Database{}, tenancy.ErrTenantSuspended
-		}
-		return tenancy.Database{}, tenancy.ErrTenantNotFound
-	})
-	plugin := tenancy.New(tenancy.Config{Engine: tenancysqlite.Engine{}, Schema: tenancy.SchemaRange{Min: 2},
-		Resolver: tenancy.Chain(tenants, suspended)})
-	require.NoError(t, db.Use(plugin))
-	t.Cleanup(func() {
-		require.NoError(t, plugin.Close(ctx))
-		main, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, main.Close())
-	})
-	for _, id := range ids {
-		in := db.WithContext(tenant.Ctx(ctx, id))
-		require.NoError(t, in.AutoMigrate(&Note{}))
-		require.NoError(t, in.Create(&Note{Text: "note of " + id}).Error)
-	}
-	return db, plugin
-}
-
 // first answers with the first note of the request's tenant.
-func first(db *gorm.DB) http.Handler {
+func first(app *notes.App) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var n Note
-		if err := db.WithContext(r.Context()).First(&n).Error; err != nil {
+		text, err := app.First(r.Context())
+		if err != nil {
 			tenancyhttp.Error(w, r, err)
 			return
 		}
-		_, _ = io.WriteString(w, n.Text)
+		_, _ = io.WriteString(w, text)
 	})
 }
 
 // A tenant that is not served gets the same response from Check as from the
 // handler's first statement.
 func TestWithAndWithoutCheck(t *testing.T) {
-	db, plugin := notes(t, "acme")
+	app := notes.New(t, "acme")
 	for id, status := range map[string]int{"acme": 200, "nobody": 404, "closed": 503, "old": 503} {
 		r := func() *http.Request { return get("http://" + id + ".example.com/") }
 		began := false
 		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			began = true
-			first(db).ServeHTTP(w, r)
+			first(app).ServeHTTP(w, r)
 		})
 		var responses []string
-		for _, check := range []func(context.Context, string) error{nil, plugin.Check} {
+		for _, check := range []func(context.Context, string) error{nil, app.Plugin.Check} {
 			began = false
 			mw, err := tenancyhttp.New(tenancyhttp.Config{Source: subdomain, Authorize: tenancyhttp.Anyone, Check: check})
 			require.NoError(t, err)
@@ -111,10 +61,10 @@ func TestWithAndWithoutCheck(t *testing.T) {
 // sees its own tenant's database.
 func TestRequestsOfManyTenantsAtOnce(t *testing.T) {
 	ids := []string{"acme", "bravo", "charlie"}
-	db, plugin := notes(t, ids...)
-	mw, err := tenancyhttp.New(tenancyhttp.Config{Source: subdomain, Authorize: tenancyhttp.Anyone, Check: plugin.Check})
+	app := notes.New(t, ids...)
+	mw, err := tenancyhttp.New(tenancyhttp.Config{Source: subdomain, Authorize: tenancyhttp.Anyone, Check: app.Plugin.Check})
 	require.NoError(t, err)
-	server := httptest.NewServer(mw(first(db)))
+	server := httptest.NewServer(mw(first(app)))
 	defer server.Close()
 	client := server.Client()
 	defer client.CloseIdleConnections()

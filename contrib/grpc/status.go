@@ -1,0 +1,120 @@
+package tenancygrpc
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/gorm-tenancy/tenancy"
+)
+
+// Status returns err as the status that tells a caller what it means:
+//
+//   - NotFound for [tenancy.ErrTenantNotFound], and the very same for
+//     [ErrForbidden] and for a context that means another tenant: who may not use a
+//     tenant does not learn whether it exists;
+//   - InvalidArgument for [tenancy.ErrNoTenant], for the main database where it is
+//     refused, and for [tenancy.ErrInvalidTenant];
+//   - FailedPrecondition for [tenancy.ErrTenantSuspended]: trying again is of no
+//     use until somebody resumes the tenant;
+//   - Unavailable for [tenancy.ErrTenantBehind], with a RetryInfo of 30 seconds, and
+//     for [tenancy.ErrUnavailable], [tenancy.ErrPoolExhausted] and
+//     [tenancy.ErrClosed], with one of 5;
+//   - DeadlineExceeded and Canceled for the context's errors;
+//   - Internal for all else.
+//
+// Its message is a fixed text, and so is what its Error method returns: nothing of
+// err is in it. Within this process, in an interceptor that logs for instance, err
+// is still found by errors.Is and errors.As.
+//
+// nil is nil, and an error that is a status is returned as it is.
+//
+// Handlers behind the interceptors need not call it for an error that is, or wraps,
+// a [tenancy.Error], as those of statements do. Errors of anything else the
+// interceptors leave as they are.
+func Status(err error) error {
+	if err == nil || isStatus(err) {
+		return err
+	}
+	st := statusOf(err)
+	return &statusError{status: st, text: st.Err().Error(), cause: err}
+}
+
+// mapped is Status for what a handler has returned.
+func mapped(err error) error {
+	if is := new(tenancy.Error); errors.As(err, &is) {
+		return Status(err)
+	}
+	return err
+}
+
+// refused is Status for what the interceptors refuse, with the tenant put to an
+// error that does not say it.
+func refused(id string, err error) error {
+	if is := new(tenancy.Error); !isStatus(err) && !errors.As(err, &is) {
+		err = &tenancy.Error{Op: "grpc", Tenant: id, Cause: err}
+	}
+	return Status(err)
+}
+
+// isStatus reports whether err is a status and not only wraps one: that of another
+// service, a resolver's for instance, tells of that service.
+func isStatus(err error) bool {
+	_, ok := err.(interface{ GRPCStatus() *status.Status })
+	return ok
+}
+
+func statusOf(err error) *status.Status {
+	is := func(reasons ...error) bool {
+		for _, reason := range reasons {
+			if errors.Is(err, reason) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case is(ErrForbidden, tenancy.ErrTenantNotFound): // first: whatever else it is, it must look the same
+		return status.New(codes.NotFound, "tenant not found")
+	case is(tenancy.ErrNoTenant):
+		return status.New(codes.InvalidArgument, "the call names no tenant")
+	case is(tenancy.ErrInvalidTenant):
+		return status.New(codes.InvalidArgument, "the call names no valid tenant")
+	case is(tenancy.ErrTenantSuspended):
+		return status.New(codes.FailedPrecondition, "tenant suspended")
+	case is(tenancy.ErrTenantBehind):
+		return unavailable("tenant is being upgraded", 30*time.Second)
+	case is(tenancy.ErrUnavailable, tenancy.ErrPoolExhausted, tenancy.ErrClosed):
+		return unavailable("service unavailable", 5*time.Second)
+	case is(context.DeadlineExceeded):
+		return status.New(codes.DeadlineExceeded, "deadline exceeded")
+	case is(context.Canceled):
+		return status.New(codes.Canceled, "canceled")
+	}
+	return status.New(codes.Internal, "internal error")
+}
+
+func unavailable(text string, retryAfter time.Duration) *status.Status {
+	plain := status.New(codes.Unavailable, text)
+	st, err := plain.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	if err != nil { // only of a message that can't be marshalled
+		return plain
+	}
+	return st
+}
+
+// statusError is a status with its cause, which stays in this process.
+type statusError struct {
+	status *status.Status
+	text   string
+	cause  error
+}
+
+func (e *statusError) GRPCStatus() *status.Status { return e.status }
+func (e *statusError) Error() string              { return e.text }
+func (e *statusError) Unwrap() error              { return e.cause }
