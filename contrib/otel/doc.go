@@ -9,6 +9,6 @@
 //	handler = otelhttp.NewHandler(tenant(tenancyotel.Middleware(mux)), "app") // tenant is tenancyhttp's
 //
 // docs/observability.md says what each metric means. No metric has the tenant
-// as an attribute: each tenant would cost as many series as a server. Spans do,
-// so whoever reads traces learns the ids of tenants.
+// as an attribute: there may be thousands, and each would cost series of its
+// own. Spans have it, so whoever reads traces learns the ids of tenants.
 package tenancyotel

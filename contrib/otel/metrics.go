@@ -19,7 +19,7 @@ import (
 // [tenancy.Plugin.Close] does not.
 func Metrics(plugin *tenancy.Plugin, opts Options) (metric.Registration, error) {
 	if plugin == nil {
-		return nil, errNoPlugin
+		return nil, errors.New("tenancyotel: plugin is nil: pass what tenancy.New returned")
 	}
 	opts.Attributes = slices.Clone(opts.Attributes)
 	r, err := newRecorder(opts)

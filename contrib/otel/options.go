@@ -1,7 +1,6 @@
 package tenancyotel
 
 import (
-	"errors"
 	"runtime/debug"
 	"slices"
 
@@ -51,8 +50,6 @@ func (o Options) meter() metric.Meter {
 func (o Options) with(more ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(slices.Concat(more, o.Attributes)...))
 }
-
-var errNoPlugin = errors.New("tenancyotel: plugin is nil: pass what tenancy.New returned")
 
 // version is the version of this module in the program, "" if it is not known.
 func version() string {

@@ -13,8 +13,8 @@
 // each metric means, and alerts.yml, beside this package, has rules for
 // Prometheus.
 //
-// Metrics have no tenant label, unless [Options] has Tenants: each tenant would
-// cost as many series as a server. The label server is the name that
-// [tenancy.ServerStats] has; "(unnamed)" where a server is not known, and a
-// name that is no valid UTF-8 in quotes, as Go's %q writes it.
+// Metrics have no tenant label, unless [Options] has Tenants: each tenant costs
+// seven series. The label server is the name that [tenancy.ServerStats] has;
+// "(unnamed)" where a server is not known, and a name that is no valid UTF-8 in
+// quotes, as Go's %q writes it.
 package tenancyprometheus
