@@ -9,6 +9,14 @@ import (
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
+func Example() {
+	slog.SetDefault(slog.New(tenancyslog.NewHandler(slog.NewJSONHandler(os.Stderr, nil), nil)))
+
+	ctx := tenant.Ctx(context.Background(), "acme")
+	slog.InfoContext(ctx, "invoice sent", "cents", 4200)
+	// {..., "msg":"invoice sent","cents":4200,"tenant":"acme"}
+}
+
 // Each line says whose it is, in the same place, groups or not.
 func ExampleNewHandler() {
 	log := slog.New(tenancyslog.NewHandler(

@@ -65,7 +65,7 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle adds the tenant of ctx, and hands r on. The error is the handler's
 // behind.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
-	id := name(scope.From(ctx))
+	id := scope.From(ctx).Name()
 	if id == "" {
 		return h.next.Handle(ctx, r)
 	}
@@ -132,13 +132,4 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	c.next = h.next.WithGroup(name)
 	c.groups = append(slices.Clone(h.groups), group{name: name})
 	return &c
-}
-
-// name returns what a log calls the database that s means, "" if it means none.
-func name(s scope.Scope) string {
-	if s.Main && !s.Conflicted {
-		return scope.MainName
-	}
-	id, _ := s.Tenant()
-	return id
 }

@@ -44,6 +44,17 @@ func (s Scope) Tenant() (id string, ok bool) {
 	return s.ID, true
 }
 
+// Name returns what logs and traces call the database that is meant: the
+// tenant's id, or [MainName]. It is "" when s names none, an invalid one, or
+// another than it is pinned to. contrib/otel uses it too, in whatever version.
+func (s Scope) Name() string {
+	if s.Main && !s.Conflicted {
+		return MainName
+	}
+	id, _ := s.Tenant()
+	return id
+}
+
 type key struct{}
 
 // From returns what ctx says; the zero Scope when it says nothing. It does
