@@ -107,17 +107,19 @@ func (s *Sample) fill(now time.Time, stats tenancy.Stats, servers []tenancy.Serv
 			DialsFailedTotal: server.DialsFailed,
 		})
 	}
+	slices.SortFunc(rows, func(a, b ServerSample) int { return strings.Compare(a.Server, b.Server) })
 	s.Servers = rows
 }
 
 // server returns the row of the server called name, nil if it has none.
 func (s *Sample) server(name string) *ServerSample {
-	for i := range s.Servers {
-		if s.Servers[i].Server == name {
-			return &s.Servers[i]
-		}
+	i, ok := slices.BinarySearchFunc(s.Servers, name, func(row ServerSample, name string) int {
+		return strings.Compare(row.Server, name)
+	})
+	if !ok {
+		return nil
 	}
-	return nil
+	return &s.Servers[i]
 }
 
 // complete reports whether s has all servers that were known: one that is missing

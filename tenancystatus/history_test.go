@@ -55,6 +55,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.Equal(t, 100, s.ServersKnown)
 	require.Equal(t, 100, s.Waiting, "those of all servers")
 	require.False(t, s.complete())
+	for _, row := range s.Servers {
+		require.Equal(t, &row, s.server(row.Server))
+	}
+	require.Nil(t, s.server("none"))
 }
 
 func TestHardestFirst(t *testing.T) {

@@ -56,6 +56,7 @@
 	function fail(why) {
 		const text = "Connection lost, last update " + document.getElementById("as-of").textContent + " UTC. " + why + " Trying again.";
 		say("lost", "Not live");
+		if (!document.title.startsWith("Not live: ")) document.title = "Not live: " + document.title;
 		if (lost.textContent !== text) lost.textContent = text;
 		lost.hidden = false;
 	}

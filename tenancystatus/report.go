@@ -146,7 +146,7 @@ type Sample struct {
 	EvictedTotal    uint64 `json:"evicted_total"`
 	RefusedTotal    uint64 `json:"refused_total"`
 	// Servers are those that were down or pressed hardest, Config.Servers at
-	// most, of ServersKnown.
+	// most, of ServersKnown; by name.
 	ServersKnown int            `json:"servers_known"`
 	Servers      []ServerSample `json:"servers"`
 }

@@ -21,7 +21,7 @@ var apps = []string{
 	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 }
 
-var errNone = errors.New("Chromium was not found")
+var errNone = errors.New("no Chromium and no Chrome was found")
 
 // find returns the browser's program: PATH's first, else a packaged one.
 func find() (string, error) {

@@ -49,6 +49,9 @@ func TestServerStops(t *testing.T) {
 	shown := tab.Text("#as-of")
 	require.Equal(t, "Connection lost, last update "+shown+" UTC. The server does not answer. Trying again.", tab.Text("#lost"))
 	require.Equal(t, "Not live", tab.Text("#live"))
+	var title string
+	tab.Eval(`document.title`, &title)
+	require.Equal(t, "Not live: app-1 – tenancy", title)
 	require.Empty(t, tab.LowContrast(4.5))
 	require.Empty(t, tab.Overflow())
 	// It still says so after some more attempts.
@@ -63,6 +66,8 @@ func TestServerStops(t *testing.T) {
 	tab.WaitFor(`document.documentElement.dataset.state === "live"`)
 	require.Equal(t, "", tab.Text("#lost"))
 	require.Contains(t, tab.Text("#live"), "Live")
+	tab.Eval(`document.title`, &title)
+	require.Equal(t, "app-1 – tenancy", title)
 	tab.WaitFor(fmt.Sprintf(`document.querySelector("#as-of").textContent > %q`, shown))
 }
 
