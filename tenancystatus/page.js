@@ -61,11 +61,6 @@
 		lost.hidden = false;
 	}
 
-	function later() {
-		clearTimeout(timer);
-		if (!paused && !document.hidden) timer = setTimeout(update, every);
-	}
-
 	function update() {
 		clearTimeout(timer);
 		if (request) return;
@@ -82,14 +77,15 @@
 		asked.onerror = () => fail("The server does not answer.");
 		asked.ontimeout = () => fail("The server takes longer than " + patience / 1000 + " s to answer.");
 		asked.onloadend = () => {
-			if (request === asked) request = null;
-			later();
+			request = null;
+			timer = setTimeout(update, every);
 		};
 		asked.open("GET", location.href.split("#")[0]);
 		asked.setRequestHeader("Accept", "text/html");
 		asked.send();
 	}
 
+	// hold asks for nothing more until update is called.
 	function hold() {
 		clearTimeout(timer);
 		if (request) {

@@ -158,7 +158,8 @@ func (t *Tab) eval(js string) ([]byte, error) {
 	return []byte(v), err
 }
 
-// Text is the text of the first element that selector finds, as it is shown.
+// Text is the text of the first element that selector finds, as it is shown; of one
+// that is not shown, all that is in it.
 func (t *Tab) Text(selector string) string {
 	t.tb.Helper()
 	var text *string
