@@ -5,7 +5,7 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## make sure that the tests find PostgreSQL and PgBouncer; as root on Debian or Ubuntu, install it
+setup: ## make sure that the tests find PostgreSQL, PgBouncer and Chromium; as root on Debian or Ubuntu, install them
 	@scripts/setup.sh
 
 test: ## run all tests of all modules, under the race detector if there is a C compiler

@@ -46,10 +46,10 @@ $found"
 # Whoever writes a web server chooses its framework, not we.
 http_is_plain() {
 	module=$(go list -m) || return 1
-	imports=$(go list -f '{{join .Imports "\n"}}' ./tenancyhttp) || return 1
+	imports=$(go list -f '{{join .Imports "\n"}}' ./tenancyhttp ./tenancystatus) || return 1
 	found=$(echo "$imports" | grep -F . | grep -vxF -e "$module" -e "$module/tenant")
 	[ -z "$found" ] && return
-	echo "package tenancyhttp may import the standard library, the root and tenant only, but does:
+	echo "packages tenancyhttp and tenancystatus may import the standard library, the root and tenant only, but do:
 $found"
 	return 1
 }
@@ -57,7 +57,7 @@ $found"
 check "gofmt" formatted
 check "the root and tenancytest import no driver" no_driver
 check "packages tenant and tenancyslog are light" is_light
-check "package tenancyhttp is net/http alone" http_is_plain
+check "packages tenancyhttp and tenancystatus are net/http alone" http_is_plain
 check "go vet" scripts/each-module.sh go vet ./...
 check "staticcheck" scripts/each-module.sh go tool -modfile="$root/tools/go.mod" staticcheck ./...
 check "go.mod and go.sum are tidy" scripts/each-module.sh go mod tidy -diff

@@ -30,9 +30,10 @@ if [ -n "$race" ]; then
 	race="$race -gcflags=modernc.org/...=-race=false"
 fi
 
-# A test that can't have PostgreSQL or PgBouncer fails here; with a plain
-# "go test" it is skipped.
+# A test that can't have PostgreSQL, PgBouncer or a browser fails here; with a
+# plain "go test" it is skipped.
 export TENANCY_TEST_REQUIRE_PG=1
+export TENANCY_TEST_REQUIRE_BROWSER="${TENANCY_TEST_REQUIRE_BROWSER:-1}"
 scripts/each-module.sh go test $race -count=1 -timeout=20m "$@" ./...
 
 # Allocations can't be counted under the race detector.
