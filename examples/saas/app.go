@@ -48,10 +48,9 @@ type config struct {
 // closed, also with an error.
 func open(ctx context.Context, log *slog.Logger, e engine, cfg config) (a *app, err error) {
 	a = &app{cfg: cfg, log: log, closers: []io.Closer{e.server}}
-	// One process of several is the first: opening is safe to repeat.
 	if a.db, err = gorm.Open(e.main, &gorm.Config{
-		Logger:         logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true}),
-		TranslateError: true,
+		Logger: logger.NewSlogLogger(log, logger.Config{LogLevel: logger.Error, IgnoreRecordNotFoundError: true,
+			ParameterizedQueries: true}), // values are people's data
 	}); err != nil {
 		return a, err
 	}

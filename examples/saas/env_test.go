@@ -55,7 +55,7 @@ func serveSQLite(t *testing.T, dir string) *server {
 
 func newServer(t *testing.T, e engine) *server {
 	t.Helper()
-	a, err := open(t.Context(), slog.New(slog.DiscardHandler), e, config{base: "localhost", operator: "sesame"})
+	a, err := open(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)), e, config{base: "localhost", operator: "sesame"})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
@@ -84,6 +84,21 @@ func (s *server) at(label, path string) string {
 		host = label + ".localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port) + path
+}
+
+// wait waits until done says so.
+func (s *server) wait(what string, done func() bool) {
+	s.t.Helper()
+	deadline := time.After(30 * time.Second)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			s.t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }
 
 // user is a person with a browser, without its pages.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,9 +36,9 @@ func TestTwoTenants(t *testing.T) {
 
 		year := time.Now().Format("2006")
 		for id, want := range map[string][]string{"acme": {year + "-0001", year + "-0002"}, "bravo": {year + "-0001"}} {
-			require.Eventually(t, func() bool {
-				return assert.ObjectsAreEqual(want, s.raw(id, "SELECT number FROM invoices ORDER BY id"))
-			}, 30*time.Second, 20*time.Millisecond, id)
+			s.wait("invoices of "+id, func() bool {
+				return slices.Equal(want, s.raw(id, "SELECT number FROM invoices ORDER BY number"))
+			})
 		}
 		assert.Equal(t, []string{"an anvil", "a rocket"}, s.raw("acme", "SELECT title FROM orders ORDER BY id"))
 		assert.Equal(t, []string{"a bridge"}, s.raw("bravo", "SELECT title FROM orders ORDER BY id"))
@@ -172,8 +173,7 @@ func TestSuspended(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, got.status)
 		assert.Equal(t, "60", got.header.Get("Retry-After"))
 		require.NoError(t, s.app.tenants.Unsuspend(t.Context(), "acme"))
-		require.Eventually(t, func() bool { return acme.get(s.at("acme", "/")).status == http.StatusOK },
-			30*time.Second, 20*time.Millisecond)
+		s.wait("acme is back", func() bool { return acme.get(s.at("acme", "/")).status == http.StatusOK })
 	})
 }
 
@@ -187,8 +187,7 @@ func TestInvoiceMissed(t *testing.T) {
 		for range 2 {
 			require.NoError(t, s.app.invoiceMissed(tenant.Main(t.Context()), &river.Job[invoiceMissed]{}))
 		}
-		require.Eventually(t, func() bool { return len(s.raw("bravo", "SELECT number FROM invoices")) == 1 },
-			30*time.Second, 20*time.Millisecond)
+		s.wait("the invoice", func() bool { return len(s.raw("bravo", "SELECT number FROM invoices")) == 1 })
 		assert.Empty(t, s.raw("acme", "SELECT number FROM invoices"))
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/gorm-tenancy/tenancy/catalog"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -32,7 +33,6 @@ func (a *app) signUp(w http.ResponseWriter, r *http.Request) {
 	}
 	var bad formError
 	if errors.As(err, &bad) {
-		w.WriteHeader(http.StatusUnprocessableEntity)
 		a.welcome(w, r, string(bad))
 		return
 	}
@@ -85,14 +85,16 @@ func (a *app) create(ctx context.Context, account *Account) error {
 	} else if err != nil {
 		return err
 	}
-	err := main.Create(account).Error
-	if errors.Is(err, gorm.ErrDuplicatedKey) {
-		err = a.goOn(ctx, account)
+	created := main.Clauses(clause.OnConflict{DoNothing: true}).Create(account)
+	if created.Error != nil {
+		return created.Error
 	}
-	if err != nil {
-		return err
+	if created.RowsAffected == 0 {
+		if err := a.goOn(ctx, account); err != nil {
+			return err
+		}
 	}
-	_, err = a.tenants.Create(ctx, account.ID, catalog.CreateOptions{Labels: map[string]string{"plan": account.PlanID}})
+	_, err := a.tenants.Create(ctx, account.ID, catalog.CreateOptions{Labels: map[string]string{"plan": account.PlanID}})
 	return err
 }
 
