@@ -22,7 +22,7 @@ func TestReportIsWhatStatsSay(t *testing.T) {
 	a := newApp(t, 3, "north", "south")
 	page := newPage(t, tenancystatus.Config{Plugin: a.plugin, Name: "app-1", Tenants: 2})
 	a.ask(t, "t0", "t1", "t2", "t0", "t0")
-	a.plugin.Evict("t1")
+	require.NoError(t, a.plugin.Drain(t.Context(), "t1"))
 	require.Error(t, a.db.Exec("SELECT 1").Error, "no tenant")
 	require.Error(t, a.in("nobody").Exec("SELECT 1").Error)
 	a.ask(t, "t1")
