@@ -62,6 +62,9 @@ func New(cfg Config) (func(http.Handler) http.Handler, error) {
 				cfg.Errors(w, r, err)
 				return
 			}
+			// The server removes the files of an upload, but it looks for them in
+			// the request that it has made (net/http, response.finishRequest).
+			defer func() { r.MultipartForm = served.MultipartForm }()
 			next.ServeHTTP(w, served)
 		})
 	}, nil
