@@ -68,7 +68,7 @@ func (e *entry) wait(ctx context.Context) error {
 		err.Detail, err.Hint = e.pending(" within " + openTimeout.String())
 		return err
 	case <-ctx.Done():
-		err := &Error{Op: "open", Tenant: e.id, Cause: context.Cause(ctx)}
+		err := &Error{Op: "open", Tenant: e.id, Cause: causeOf(ctx)}
 		if step(e.at.Load()) == stepMigrate {
 			err.Detail, err.Hint = e.pending("")
 		}

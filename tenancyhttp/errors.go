@@ -31,8 +31,8 @@ type response struct {
 //     who may not use a tenant does not learn whether it exists;
 //   - 503 with Retry-After for [tenancy.ErrTenantSuspended] (60 seconds),
 //     [tenancy.ErrTenantBehind] (30), [tenancy.ErrUnavailable],
-//     [tenancy.ErrPoolExhausted], [tenancy.ErrClosed] and a deadline that has
-//     passed (5);
+//     [tenancy.ErrPoolExhausted], [tenancy.ErrClosed] and a context that is over
+//     (5);
 //   - 400 for [tenancy.ErrNoTenant] and [tenancy.ErrInvalidTenant];
 //   - 403 for [ErrUntrustedPeer];
 //   - 500 for all else.
@@ -43,8 +43,9 @@ type response struct {
 func Error(w http.ResponseWriter, _ *http.Request, err error) {
 	a := responseTo(err)
 	h := w.Header()
-	h.Del("Content-Length") // the handler's, for what it meant to say
-	h.Del("Content-Encoding")
+	// The handler's, for what it meant to say. Content-Encoding may be of
+	// middleware that compresses, and stays, as in http.Error.
+	h.Del("Content-Length")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	// A cache may keep a 404 (RFC 9110, section 15.5.5), and this one may be
@@ -79,7 +80,7 @@ func responseTo(err error) response {
 		return response{http.StatusServiceUnavailable, "tenant suspended", "60"}
 	case is(tenancy.ErrTenantBehind):
 		return response{http.StatusServiceUnavailable, "tenant is being upgraded", "30"}
-	case is(tenancy.ErrUnavailable, tenancy.ErrPoolExhausted, tenancy.ErrClosed, context.DeadlineExceeded):
+	case is(tenancy.ErrUnavailable, tenancy.ErrPoolExhausted, tenancy.ErrClosed, context.DeadlineExceeded, context.Canceled):
 		return response{http.StatusServiceUnavailable, "service unavailable", "5"}
 	}
 	return response{http.StatusInternalServerError, "internal server error", ""}

@@ -1,9 +1,11 @@
 package tenancyhttp_test
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -31,6 +33,7 @@ func TestError(t *testing.T) {
 		tenancy.ErrPoolExhausted:     {503, "5"},
 		tenancy.ErrClosed:            {503, "5"},
 		context.DeadlineExceeded:     {503, "5"},
+		context.Canceled:             {503, "5"},
 		tenancy.ErrTenantMismatch:    {500, ""},
 		tenancy.ErrWrongDatabase:     {500, ""},
 		errBoom:                      {500, ""},
@@ -48,6 +51,29 @@ func TestError(t *testing.T) {
 			require.Empty(t, w.Header().Get("Content-Length"))
 		}
 	}
+}
+
+// compressed is what middleware that compresses hands on.
+type compressed struct {
+	http.ResponseWriter
+	to io.Writer
+}
+
+func (w compressed) Write(p []byte) (int, error) { return w.to.Write(p) }
+
+// Content-Encoding is of whoever compresses around the middleware.
+func TestErrorWithinCompression(t *testing.T) {
+	w := httptest.NewRecorder()
+	w.Header().Set("Content-Encoding", "gzip")
+	to := gzip.NewWriter(w)
+	tenancyhttp.Error(compressed{w, to}, get("/"), tenancy.ErrTenantNotFound)
+	require.NoError(t, to.Close())
+	require.Equal(t, "gzip", w.Header().Get("Content-Encoding"))
+	body, err := gzip.NewReader(w.Body)
+	require.NoError(t, err)
+	text, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.Equal(t, "tenant not found\n", string(text))
 }
 
 // Each response can be replaced, and one's headers alone.

@@ -47,11 +47,15 @@ func Subdomain(base string, trusted ...netip.Prefix) Source {
 // Host asks look for the tenant of a host: for tenants that bring domains of
 // their own. look gets the host in lower case, without a port and a dot at the
 // end; an IPv6 address without brackets. It returns
-// [tenancy.ErrTenantNotFound] for a host that it does not know, and "" for one
-// that is the application's own; any other error is [tenancy.ErrUnavailable]. It
-// is asked for every request, with any host that a client thinks of, before
-// Config.Authorize: it should remember its answers, a bounded number of them.
-// ctx is the request's, and means the main database.
+// [tenancy.ErrTenantNotFound] for a host that it does not know, and "" or
+// [tenancy.ErrNoTenant] for one that is the application's own, an address that
+// health checks use for instance. It may return [tenancy.ErrTenantSuspended]; any
+// other error is [tenancy.ErrUnavailable]. ctx is the request's, and means the
+// main database.
+//
+// look is asked for every request, with any host that a client thinks of, before
+// Config.Authorize: it should remember its answers, a bounded number of them. And
+// what it answers is no secret.
 //
 // What [Subdomain] says of Host and X-Forwarded-Host goes for this too.
 func Host(look func(ctx context.Context, host string) (id string, err error), trusted ...netip.Prefix) Source {

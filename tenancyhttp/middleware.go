@@ -16,7 +16,8 @@ type Config struct {
 	Source Source
 	// Authorize says whether the request's principal may use the tenant id,
 	// which is valid but may not exist. It is asked before Check and before the
-	// handler, with the request as it came, whose context has no tenant yet.
+	// handler, with the request as it came, whose context has no tenant yet:
+	// where it asks the main database, that takes tenant.Main(r.Context()).
 	// It returns nil to allow and [ErrForbidden], wrapped or not, to refuse; with
 	// any other error the request fails too.
 	//
@@ -61,6 +62,9 @@ func New(cfg Config) (func(http.Handler) http.Handler, error) {
 				cfg.Errors(w, r, err)
 				return
 			}
+			// The server removes the files of an upload, but it looks for them in
+			// the request that it has made (net/http, response.finishRequest).
+			defer func() { r.MultipartForm = served.MultipartForm }()
 			next.ServeHTTP(w, served)
 		})
 	}, nil
@@ -121,7 +125,7 @@ func pin(ctx context.Context, id string) (context.Context, error) {
 	before, named := tenant.ID(ctx)
 	ctx = tenant.Pin(ctx, id)
 	// ID knows no tenant after a conflict with a pin.
-	if after, ok := tenant.ID(ctx); !ok || after != id || named && before != id {
+	if _, ok := tenant.ID(ctx); !ok || named && before != id {
 		return nil, &tenancy.Error{Op: "http", Tenant: id, Err: tenancy.ErrTenantMismatch, Cause: ErrForbidden,
 			Detail: "the request's context means another tenant already"}
 	}

@@ -16,9 +16,9 @@ import (
 //
 // There is one spelling. prefix and id are compared as they were sent: with
 // anything escaped in them (%61cme, acme%2Forders) they are no prefix and no id.
-// A path with "." or ".." segments, escaped ones too, is refused: proxies that
-// clean it would see another tenant. What comes behind the id may have escaped
-// slashes, and keeps them in RawPath.
+// A path with "." or ".." segments is refused, also escaped, behind a backslash
+// or with parameters (..;v=1): proxies that clean it would see another tenant.
+// What comes behind the id may have escaped slashes, and keeps them in RawPath.
 //
 // The path has to be stripped before the router looks at it: put the middleware
 // around it, or in Use of chi's outermost router. Redirects that the handler
@@ -54,9 +54,12 @@ func PathPrefix(prefix string) Source {
 	}}
 }
 
-// hasDots reports whether a segment of path is "." or "..".
+// hasDots reports whether a segment of path is "." or ".." to anybody: a backslash
+// is a slash to those who parse URLs as browsers do (WHATWG), and what comes
+// behind a semicolon is no part of it to servlets.
 func hasDots(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
+	for segment := range strings.FieldsFuncSeq(path, func(c rune) bool { return c == '/' || c == '\\' }) {
+		segment, _, _ = strings.Cut(segment, ";")
 		if segment == "." || segment == ".." {
 			return true
 		}

@@ -39,6 +39,10 @@ func TestPathPrefix(t *testing.T) {
 		"/t/acme/%2e%2E/bravo":       {"", tenancy.ErrInvalidTenant},
 		"/t/acme/..%2fbravo":         {"", tenancy.ErrInvalidTenant},
 		"/t/acme/./x":                {"", tenancy.ErrInvalidTenant},
+		`/t/acme/..\bravo`:           {"", tenancy.ErrInvalidTenant}, // a slash where URLs are parsed as in browsers
+		"/t/acme/..%5Cbravo":         {"", tenancy.ErrInvalidTenant},
+		"/t/acme/..;v=1/bravo":       {"", tenancy.ErrInvalidTenant}, // no parameters where servlets are
+		"/t/acme/.;/bravo":           {"", tenancy.ErrInvalidTenant},
 		"/t/acme":                    {"/", nil},
 		"/t/acme/":                   {"/", nil},
 		"/t/acme/orders":             {"/orders", nil},
@@ -47,6 +51,8 @@ func TestPathPrefix(t *testing.T) {
 		"/t/acme/a%20b/%C3%BC?q=%2F": {"/a%20b/%C3%BC", nil},
 		"/t/acme/t/bravo":            {"/t/bravo", nil},
 		"/t/acme/...":                {"/...", nil},
+		"/t/acme/a;..":               {"/a;..", nil},
+		"/t/acme/a%5Cb":              {"/a%5Cb", nil},
 	} {
 		t.Run(target, func(t *testing.T) {
 			for _, prefix := range []string{"/t", "/t/"} {

@@ -10,9 +10,11 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenancyhttp"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -54,6 +56,32 @@ func TestWithAndWithoutCheck(t *testing.T) {
 			responses = append(responses, fmt.Sprint(w.Header(), w.Body))
 		}
 		require.Equal(t, responses[0], responses[1])
+	}
+}
+
+// A request may be over while its tenant is being looked for, with a cause of the
+// application's own.
+func TestOverBeforeTheTenantIsOpen(t *testing.T) {
+	answers := make(chan struct{})
+	plugin := tenancy.New(tenancy.Config{Resolver: tenancy.ResolverFunc(
+		func(context.Context, string) (tenancy.Database, error) {
+			<-answers
+			return tenancy.Database{}, tenancy.ErrTenantNotFound
+		})})
+	defer func() {
+		close(answers)
+		require.NoError(t, plugin.Close(context.Background()))
+	}()
+	cancelled, cancel := context.WithCancelCause(context.Background())
+	cancel(errBoom)
+	late, cancel2 := context.WithDeadlineCause(context.Background(), time.Unix(0, 0), errBoom)
+	defer cancel2()
+	for reason, ctx := range map[error]context.Context{context.Canceled: cancelled, context.DeadlineExceeded: late} {
+		o := serve(t, tenancyhttp.Config{Source: subdomain, Check: plugin.Check},
+			get("http://acme.example.com/").WithContext(ctx))
+		o.want(t, "", reason)
+		require.ErrorIs(t, o.err, errBoom)
+		require.Equal(t, http.StatusServiceUnavailable, o.Code)
 	}
 }
 

@@ -140,10 +140,14 @@ func TestErrorsOfHandlers(t *testing.T) {
 		status int
 		body   string
 	}{
-		"tenancy's":             {behind, 503, `{"message":"tenant is being upgraded"}`},
-		"tenancy's, wrapped":    {fmt.Errorf("orders: %w", behind), 503, `{"message":"tenant is being upgraded"}`},
-		"a bug":                 {&tenancy.Error{Err: tenancy.ErrTenantMismatch}, 500, `{"message":"internal server error"}`},
-		"with a status":         {echo.NewHTTPError(409, "no").Wrap(behind), 409, `{"message":"no"}`},
+		"tenancy's":          {behind, 503, `{"message":"tenant is being upgraded"}`},
+		"tenancy's, wrapped": {fmt.Errorf("orders: %w", behind), 503, `{"message":"tenant is being upgraded"}`},
+		"a bug":              {&tenancy.Error{Err: tenancy.ErrTenantMismatch}, 500, `{"message":"internal server error"}`},
+		"with a status":      {echo.NewHTTPError(409, "no").Wrap(behind), 409, `{"message":"no"}`},
+		"a status in a cause": {&tenancy.Error{Err: tenancy.ErrUnavailable, Cause: echo.NewHTTPError(404, "s3cret")},
+			503, `{"message":"service unavailable"}`}, // a resolver that asks another service
+		"a status, and one in a cause": {echo.NewHTTPError(409, "no").Wrap(&tenancy.Error{
+			Err: tenancy.ErrUnavailable, Cause: echo.NewHTTPError(404, "s3cret")}), 409, `{"message":"no"}`},
 		"echo's":                {echo.ErrNotFound, 404, `{"message":"Not Found"}`},
 		"the application's":     {errors.New("s3cret"), 500, `{"message":"Internal Server Error"}`},
 		"a deadline of its own": {context.DeadlineExceeded, 500, `{"message":"Internal Server Error"}`},

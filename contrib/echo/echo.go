@@ -83,22 +83,21 @@ func New(cfg tenancyhttp.Config) (echo.MiddlewareFunc, error) {
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			var admitted *http.Request
-			note := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { admitted = r })
+			var err error
+			admitted := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				c.SetRequest(r)
+				err = mapped(c, next(c))
+			})
 			if answers {
-				middleware(note).ServeHTTP(c.Response(), c.Request())
-			} else {
-				var refused recorder
-				middleware(note).ServeHTTP(&refused, c.Request())
-				if refused.err != nil {
-					return newHTTPError(c, refused.err)
-				}
+				middleware(admitted).ServeHTTP(c.Response(), c.Request())
+				return err
 			}
-			if admitted == nil {
-				return nil // Config.Errors has answered
+			var refused recorder
+			middleware(admitted).ServeHTTP(&refused, c.Request())
+			if refused.err != nil {
+				return newHTTPError(c, refused.err)
 			}
-			c.SetRequest(admitted)
-			return mapped(c, next(c))
+			return err
 		}
 	}, nil
 }

@@ -40,7 +40,12 @@ func newHTTPError(c *echo.Context, err error) error {
 // mapped returns what a handler has returned, with an answer if it is an error of
 // package tenancy's that has none.
 func mapped(c *echo.Context, err error) error {
-	if is := new(tenancy.Error); !errors.As(err, &is) || echo.StatusCode(err) != 0 {
+	is := new(tenancy.Error)
+	if !errors.As(err, &is) {
+		return err
+	}
+	// A status in it is of whom the resolver has asked, and no answer.
+	if status := echo.StatusCode(err); status != 0 && status != echo.StatusCode(is) {
 		return err
 	}
 	return newHTTPError(c, err)

@@ -81,6 +81,7 @@ func New(cfg tenancyhttp.Config) (gin.HandlerFunc, error) {
 		}()
 		middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			c.Request, admitted = r, true
+			c.Next() // here, as tenancyhttp has something to do after the handlers
 		})).ServeHTTP(c.Writer, c.Request)
 	}, nil
 }

@@ -30,8 +30,11 @@
 // it of every caller that Config.Authorize lets pass, so the callers have to be
 // known: services under mutual TLS, whose certificate Authorize finds by
 // peer.FromContext, or those whose token an interceptor in front has verified. A
-// proxy that lets calls in from outside must take the key away. Where clients are
-// users, let Authorize ask whether the user of the token is a member of the tenant.
+// proxy that lets calls in from outside must take the key away: grpc-gateway makes
+// it of a client's header Grpc-Metadata-Tenancy-Tenant, unless its
+// WithIncomingHeaderMatcher refuses that, or its calls are those of a [Client].
+// Where clients are users, let Authorize ask whether the user of the token is a
+// member of the tenant.
 //
 // A service that calls another one without the client's interceptors, and passes
 // the incoming metadata on, passes on its caller's word, which it may not have

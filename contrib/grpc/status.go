@@ -35,8 +35,8 @@ import (
 // nil is nil, and an error that is a status is returned as it is.
 //
 // Handlers behind the interceptors need not call it for an error that is, or wraps,
-// a [tenancy.Error], as those of statements do. Errors of anything else the
-// interceptors leave as they are.
+// a [tenancy.Error], as those of statements do, or one of a [Client]. Errors of
+// anything else the interceptors leave as they are.
 func Status(err error) error {
 	if err == nil || isStatus(err) {
 		return err
@@ -50,7 +50,13 @@ func mapped(err error) error {
 	if is := new(tenancy.Error); errors.As(err, &is) {
 		return Status(err)
 	}
-	return err
+	var is *statusError
+	if isStatus(err) || !errors.As(err, &is) {
+		return err
+	}
+	// Of a status that is wrapped, package status sends the text of the whole
+	// (status.FromError), and that of a Client's names tenants.
+	return &statusError{status: is.status, text: is.status.Err().Error(), cause: err}
 }
 
 // refused is Status for what the interceptors refuse, with the tenant put to an

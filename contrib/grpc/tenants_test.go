@@ -106,6 +106,8 @@ func TestSuspendedMeanwhile(t *testing.T) {
 // handler's own.
 func TestErrorsOfHandlers(t *testing.T) {
 	behind := &tenancy.Error{Op: "query", Tenant: "acme", Err: tenancy.ErrTenantBehind, Detail: "s3cret"}
+	bg := context.Background()
+	_, unsent := ask(tenant.Ctx(tenant.Pin(bg, "acme"), "s3cret"), serve(t, nil)(clientOptions(tenancygrpc.Client{})...), "")
 	for name, tc := range map[string]struct {
 		err  error
 		code codes.Code
@@ -116,9 +118,11 @@ func TestErrorsOfHandlers(t *testing.T) {
 		"tenancy's, wrapped": {fmt.Errorf("orders: %w", behind), codes.Unavailable, "tenant is being upgraded"},
 		"a status in a cause": {&tenancy.Error{Err: tenancy.ErrUnavailable, Cause: status.Error(codes.NotFound, "s3cret")},
 			codes.Unavailable, "service unavailable"}, // a resolver that asks another service
-		"by Status, and wrapped": {fmt.Errorf("s3cret: %w", tenancygrpc.Status(behind)), codes.Unavailable, "tenant is being upgraded"},
-		"a status":               {status.Error(codes.NotFound, "no such order"), codes.NotFound, "no such order"},
-		"the application's":      {errors.New("no such order"), codes.Unknown, "no such order"},
+		"by Status, and wrapped":             {fmt.Errorf("s3cret: %w", tenancygrpc.Status(behind)), codes.Unavailable, "tenant is being upgraded"},
+		"a call without one tenant":          {unsent, codes.Internal, "internal error"},
+		"a call without one tenant, wrapped": {fmt.Errorf("billing: %w", unsent), codes.Internal, "internal error"},
+		"a status":                           {status.Error(codes.NotFound, "no such order"), codes.NotFound, "no such order"},
+		"the application's":                  {errors.New("no such order"), codes.Unknown, "no such order"},
 	} {
 		for kind, call := range methods {
 			t.Run(name+"/"+kind, func(t *testing.T) {

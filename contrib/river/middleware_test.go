@@ -212,6 +212,18 @@ func TestSnooze(t *testing.T) {
 	}
 }
 
+// A job of the main database has no tenant to wait for: to snooze it because of one
+// of the tenants that it looks after would repeat it for the others, for ever.
+func TestMainIsNotSnoozed(t *testing.T) {
+	m := middleware(t, tenancyriver.Config{Main: []string{"sweep"}})
+	for _, reason := range []error{tenancy.ErrTenantSuspended, tenancy.ErrTenantBehind} {
+		err := m.Work(t.Context(), &rivertype.JobRow{Kind: "sweep", Metadata: []byte(`{"tenancy-tenant":"_main"}`)},
+			func(context.Context) error { return fmt.Errorf("bravo: %w", reason) })
+		require.ErrorIs(t, err, reason)
+		assert.False(t, errors.As(err, new(*river.JobSnoozeError)), "%v", err)
+	}
+}
+
 // FuzzMetadata shows that a job is worked for the tenant that it was inserted
 // for, whatever else its metadata says, or not at all.
 func FuzzMetadata(f *testing.F) {

@@ -180,6 +180,8 @@ func TestWithoutTenant(t *testing.T) {
 	q := newQueue(t)
 	_, err := q.client.Insert(t.Context(), InvoiceArgs{"lost"}, nil)
 	require.ErrorIs(t, err, tenancy.ErrNoTenant)
+	_, err = q.client.InsertManyFast(t.Context(), []river.InsertManyParams{{Args: InvoiceArgs{"lost"}}})
+	require.ErrorIs(t, err, tenancy.ErrNoTenant)
 	// A client without the middleware writes what it likes.
 	bare, err := river.NewClient(riverdatabasesql.New(q.raw["main"]), &river.Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -211,7 +213,9 @@ func TestTenantsSideBySide(t *testing.T) {
 	for range 20 {
 		jobs = append(jobs, river.InsertManyParams{Args: InvoiceArgs{"of acme"}})
 	}
-	_, err := q.client.InsertMany(q.in("acme"), jobs)
+	_, err := q.client.InsertMany(q.in("acme"), jobs[:10])
+	require.NoError(t, err)
+	_, err = q.client.InsertManyFast(q.in("acme"), jobs[10:])
 	require.NoError(t, err)
 	for range 20 {
 		_, err := q.client.Insert(q.in("bravo"), InvoiceArgs{"of bravo"}, nil)

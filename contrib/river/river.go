@@ -45,7 +45,8 @@ type Config struct {
 	// Main are the kinds of jobs that are work for the main database, such as
 	// a periodic job that looks after all tenants. Whatever the context that
 	// they are inserted with, they are worked with one of tenant.Main. Jobs of
-	// any other kind need a tenant. Give all clients the same.
+	// any other kind need a tenant. Give all clients the same. A kind that is
+	// being renamed is in it under both names: queued jobs have the old one.
 	Main []string
 	// Check says whether the job's tenant is served, before the worker begins:
 	// it is the plugin's [tenancy.Plugin.Check]. Defaults to none: the worker's
@@ -53,7 +54,9 @@ type Config struct {
 	Check func(ctx context.Context, id string) error
 	// Snooze is how long a job waits whose tenant is suspended or behind on
 	// migrations, by Check or by an error that its worker returns. It does not
-	// count as an attempt, so a suspension may last. Defaults to 1 minute.
+	// count as an attempt, so a suspension may last. Jobs of Main are never
+	// snoozed: what such a job has done for other tenants would be done again
+	// and again. Defaults to 1 minute.
 	Snooze time.Duration
 }
 
@@ -146,7 +149,11 @@ func (m *Middleware) Work(ctx context.Context, job *rivertype.JobRow, work func(
 	if err != nil {
 		return fmt.Errorf("tenancyriver: job %d of kind %q: %w", job.ID, job.Kind, err)
 	}
-	if id, ok := tenant.ID(ctx); ok && m.cfg.Check != nil {
+	id, ok := tenant.ID(ctx)
+	if !ok { // main's, which has no tenant to wait for
+		return work(ctx)
+	}
+	if m.cfg.Check != nil {
 		if err := m.cfg.Check(ctx, id); err != nil {
 			return m.snoozed(err)
 		}
