@@ -246,7 +246,7 @@ func (p *Plugin) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return &Error{Op: "close", Cause: context.Cause(ctx), Detail: "the Resolver's Watch has not returned",
+		return &Error{Op: "close", Cause: causeOf(ctx), Detail: "the Resolver's Watch has not returned",
 			Hint: "let Watch return when its context ends"}
 	}
 }

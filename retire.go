@@ -159,7 +159,7 @@ func (c *cache) await(ctx context.Context, op string, want func(*entry) bool) er
 		select {
 		case <-e.gone:
 		case <-ctx.Done():
-			err := &Error{Op: op, Tenant: e.id, Cause: context.Cause(ctx)}
+			err := &Error{Op: op, Tenant: e.id, Cause: causeOf(ctx)}
 			select {
 			case <-e.gone:
 				continue // both were ready

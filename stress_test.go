@@ -199,6 +199,7 @@ func TestDrainWaitsForTransaction(t *testing.T) {
 		cancel(errBoom)
 		err := e.plugin.Drain(ended, idA)
 		require.ErrorIs(t, err, errBoom)
+		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorContains(t, err, "tenant acme: 1 connections are still in use")
 		require.NoError(t, e.plugin.Drain(t.Context(), idB), "another tenant")
 
