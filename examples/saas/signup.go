@@ -76,7 +76,8 @@ func readAccount(r *http.Request) (*Account, error) {
 // create makes an account and its tenant, and returns the account. Who writes the
 // account first has the address. Whoever sends the same again, by a second click
 // or since the process died on the way, goes on: the catalog waits for who is at
-// work, and finishes what was begun.
+// work, for a dead one half a minute (its Config.Lease), and finishes what was
+// begun.
 func (a *app) create(ctx context.Context, account *Account, password string) (*Account, error) {
 	ctx = tenant.Main(ctx)
 	main := a.db.WithContext(ctx)
