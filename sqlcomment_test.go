@@ -14,13 +14,14 @@ import (
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/tenancypg"
+	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 )
 
 func withSQLComment() envOption {
 	return withConfig(func(c *tenancy.Config) { c.SQLComment = true })
 }
 
-// statements are the calls that have SQL, by database.
+// queries are the calls that have SQL, by database.
 func (e *env) queries() map[string][]string {
 	out := map[string][]string{}
 	for _, call := range e.calls.list() {
@@ -145,10 +146,10 @@ func TestSQLCommentBehindAnything(t *testing.T) {
 	})
 }
 
-// TestSQLCommentInTheServersLog is what the comment is for: a slow statement
-// that the server logs, in each way in which pgx sends it.
+// TestSQLCommentInTheServersLog is what the comment is for: a statement that the
+// server logs with its time, in each way in which pgx sends it.
 func TestSQLCommentInTheServersLog(t *testing.T) {
-	c := pgtest.Start(t, pgtest.Setting("log_min_duration_statement", "200ms"), pgtest.Setting("log_line_prefix", "%d "))
+	c := pgtest.Start(t, pgtest.Setting("log_min_duration_statement", "0"), pgtest.Setting("log_line_prefix", "%d "))
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
 			name := c.CreateDatabase(t)
@@ -156,11 +157,40 @@ func TestSQLCommentInTheServersLog(t *testing.T) {
 				cfg.Resolver = tenancy.Static{"acme_" + mode: {DSN: c.DSN(name) + "&default_query_exec_mode=" + mode}}
 			}))
 			var got int
-			require.NoError(t, e.in("acme_"+mode).Raw("SELECT ?::int FROM pg_sleep(0.25)", 7).Scan(&got).Error)
+			require.NoError(t, e.in("acme_"+mode).Raw("SELECT ?::int AS seven", 7).Scan(&got).Error)
 			assert.Equal(t, 7, got)
-			assert.Contains(t, c.Log(), fmt.Sprintf("FROM pg_sleep(0.25) /*tenant='acme_%s'*/", mode))
+			assert.Contains(t, c.Log(), fmt.Sprintf("AS seven /*tenant='acme_%s'*/", mode))
 		})
 	}
+}
+
+// TestSQLCommentInAFilesSchema shows what SQLite keeps of it: the text of what
+// made a view or an index has it, and the schemas of two tenants are the same all
+// the same.
+func TestSQLCommentInAFilesSchema(t *testing.T) {
+	e := openSQLite(t, withSQLComment())
+	type Label struct {
+		ID   uint
+		Name string `gorm:"uniqueIndex"`
+	}
+	var digests []string
+	for _, id := range []string{idA, idB} {
+		for range 2 { // the second time the Migrator reads what it has made
+			require.NoError(t, e.in(id).AutoMigrate(&Label{}))
+			require.True(t, e.in(id).Migrator().HasIndex(&Label{}, "Name"))
+		}
+		require.NoError(t, e.in(id).Exec("CREATE VIEW names AS SELECT name FROM labels").Error)
+		var kept int
+		require.NoError(t, e.in(id).Raw("SELECT count(*) FROM sqlite_schema WHERE sql LIKE ?", "%/*tenant='"+id+"'*/").Row().Scan(&kept))
+		assert.Equal(t, 2, kept)
+		handle, err := e.plugin.OpenDB(e.ctx(id), id)
+		require.NoError(t, err)
+		got, err := tenancysqlite.Engine{}.Inspect(t.Context(), handle)
+		require.NoError(t, err)
+		require.NoError(t, handle.Close())
+		digests = append(digests, got.Schema)
+	}
+	assert.Equal(t, digests[0], digests[1])
 }
 
 // TestSQLCommentPreparesNoMore shows that pgx, which prepares by text, prepares

@@ -61,7 +61,7 @@ func seconds(s float64) string {
 
 // span writes a long duration in its two largest units.
 func span(d time.Duration) string {
-	d = d.Round(time.Second)
+	d = max(0, d.Round(time.Second)) // a clock can be set back
 	parts := []struct {
 		n    time.Duration
 		unit string

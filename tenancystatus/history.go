@@ -36,15 +36,15 @@ func (h *history) add(now time.Time, s tenancy.Stats) {
 	h.n = min(h.n+1, len(h.ring))
 }
 
-// all returns the samples that are not older than since, the oldest first. They
-// are the caller's.
-func (h *history) all(since time.Time) []Sample {
+// between returns the samples of a time, the oldest first. They are the caller's.
+// One of later is there if the clock was set back.
+func (h *history) between(from, to time.Time) []Sample {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := make([]Sample, 0, h.n)
 	for i := range h.n {
 		s := h.ring[(h.next-h.n+i+len(h.ring))%len(h.ring)]
-		if s.Time.Before(since) {
+		if s.Time.Before(from) || s.Time.After(to) {
 			continue
 		}
 		s.Servers = append([]ServerSample{}, s.Servers...) // not nil: JSON's is null

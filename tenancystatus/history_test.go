@@ -13,25 +13,26 @@ import (
 
 func TestRing(t *testing.T) {
 	h := newHistory(4, 10)
-	require.Empty(t, h.all(time.Time{}))
+	require.Empty(t, h.between(time.Time{}, after(99)))
 	for i := range 11 {
 		h.add(after(i), tenancy.Stats{Hits: uint64(i)})
-		got := h.all(time.Time{})
+		got := h.between(time.Time{}, after(99))
 		require.Len(t, got, min(i+1, 4))
 		for j, s := range got {
 			require.Equal(t, after(i-len(got)+1+j), s.Time, "the oldest first")
 			require.EqualValues(t, i-len(got)+1+j, s.HitsTotal)
 		}
 	}
-	require.Len(t, h.all(after(9)), 2, "not older than asked for")
+	require.Len(t, h.between(after(9), after(99)), 2, "not older than asked for")
+	require.Len(t, h.between(time.Time{}, after(9)), 3, "nor later")
 	require.Len(t, h.ring, 4)
 }
 
-// What all returns stays as it is when its place in the ring is written over.
+// What between returns stays as it is when its place in the ring is written over.
 func TestCopies(t *testing.T) {
 	h := newHistory(1, 10)
 	h.add(after(0), tenancy.Stats{Servers: []tenancy.ServerStats{{Server: "x", Conns: 1}}})
-	got := h.all(time.Time{})
+	got := h.between(time.Time{}, after(99))
 	h.add(after(1), tenancy.Stats{Servers: []tenancy.ServerStats{{Server: "y", Conns: 2}}})
 	require.Equal(t, "x", got[0].Servers[0].Server)
 }
@@ -50,7 +51,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for _, s := range h.ring {
 		require.LessOrEqual(t, cap(s.Servers), 4)
 	}
-	s := h.all(time.Time{})[2]
+	s := h.between(time.Time{}, after(99))[2]
 	require.Len(t, s.Servers, 4)
 	require.Equal(t, 100, s.ServersKnown)
 	require.Equal(t, 100, s.Waiting, "those of all servers")

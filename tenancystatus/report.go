@@ -187,7 +187,7 @@ func (p *Page) Report() Report {
 		Servers:         []Server{},
 		Tenants:         []Tenant{},
 		// Half an interval more: tickers are late at times.
-		History: p.history.all(now.Add(-p.cfg.History - p.cfg.Interval/2)),
+		History: p.history.between(now.Add(-p.cfg.History-p.cfg.Interval/2), now),
 	}
 	if len(r.History) > 0 {
 		r.Recent = recently(&r.History[0], now, stats)

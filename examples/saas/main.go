@@ -7,6 +7,10 @@
 //
 // Then open http://localhost:8080. A tenant's address is one label below, such as
 // http://acme.localhost:8080, which browsers find without a name server.
+//
+// A real one needs more: e-mail addresses that are confirmed, and limits on how
+// often somebody may sign up or try a password. Where a proxy ends TLS, r.TLS is
+// nil: the cookie's Secure and the redirects' https must come from elsewhere.
 package main
 
 import (
@@ -22,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,9 +58,11 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg := config{base: *base, operator: *operator}
+	cfg := config{base: strings.ToLower(*base), operator: *operator}
+	said := "the one that was given"
 	if cfg.operator == "" {
 		cfg.operator = rand.Text()
+		said = cfg.operator
 	}
 	a, err := open(ctx, log, e, cfg)
 	defer func() {
@@ -76,7 +83,7 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	fmt.Fprintf(out, "sign up at   http://%s:%s\n", cfg.base, port)
-	fmt.Fprintf(out, "operators at http://%s.%s:%s (any name, password %s)\n", operators, cfg.base, port, cfg.operator)
+	fmt.Fprintf(out, "operators at http://%s.%s:%s (any name, password: %s)\n", operators, cfg.base, port, said)
 	return serve(ctx, listener, handler)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
@@ -59,6 +60,11 @@ func (a *app) addOrder(w http.ResponseWriter, r *http.Request) {
 	}
 	full := false
 	err = a.db.WithContext(r.Context()).Transaction(func(tx *gorm.DB) error {
+		// One order of a tenant at a time: two that count before either is
+		// written would both find room. SQLite has one writer at a time anyway.
+		if err := tx.Clauses(clause.Locking{Strength: "UPDATE"}).First(&User{}).Error; err != nil {
+			return err
+		}
 		var n int64
 		if err := tx.Model(&Order{}).Count(&n).Error; err != nil {
 			return err

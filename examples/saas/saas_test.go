@@ -4,12 +4,14 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/riverqueue/river"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/gorm-tenancy/tenancy/catalog"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -131,6 +133,7 @@ func TestSignUpRefuses(t *testing.T) {
 		"not ASCII":    {"address", "münchen", "3 to 31"},
 		"no company":   {"company", " ", "name of your company"},
 		"no e-mail":    {"email", "owner", "no e-mail address"},
+		"with a name":  {"email", "Bravo <owner@bravo.test>", "no e-mail address"},
 		"password":     {"password", "1234567", "8 to 72"},
 		"long one":     {"password", strings.Repeat("x", 73), "8 to 72"},
 		"no plan":      {"plan", "gold", "Choose a plan"},
@@ -152,16 +155,51 @@ func TestSignUpRefuses(t *testing.T) {
 }
 
 // TestSignUpGoesOn has an account whose tenant was never made, as after a crash
-// between the two.
+// between the two. Who knows its e-mail alone does not get it.
 func TestSignUpGoesOn(t *testing.T) {
 	s := serveSQLite(t, t.TempDir())
-	lost := Account{ID: "acme", Company: "Acme", PlanID: "free", Email: "owner@acme.test", Password: []byte("lost")}
+	password, err := bcrypt.GenerateFromPassword([]byte("password of acme"), bcrypt.MinCost)
+	require.NoError(t, err)
+	lost := Account{ID: "acme", Company: "Acme", PlanID: "free", Email: "owner@acme.test", Password: password}
 	require.NoError(t, s.app.db.WithContext(t.Context()).Create(&lost).Error)
-	got := s.user().send(s.at("", "/signup"), "address", "acme", "company", "Thief", "email", "thief@acme.test", "password", "password", "plan", "free")
-	assert.Equal(t, http.StatusUnprocessableEntity, got.status)
+	for _, thief := range [][2]string{{"thief@acme.test", "password of acme"}, {"owner@acme.test", "password of thief"}} {
+		got := s.user().send(s.at("", "/signup"), "address", "acme", "company", "Thief", "email", thief[0], "password", thief[1], "plan", "free")
+		assert.Equal(t, http.StatusUnprocessableEntity, got.status)
+		assert.Contains(t, got.body, "is taken")
+	}
 	s.user().signUp("acme", "Acme", "pro")
-	assert.Equal(t, []string{"pro"}, s.raw("", "SELECT plan_id FROM accounts"))
+	assert.Equal(t, []string{"free"}, s.raw("", "SELECT plan_id FROM accounts"), "who was first")
 	assert.Equal(t, []string{"owner@acme.test"}, s.raw("acme", "SELECT email FROM users"))
+}
+
+// TestSignUpTwice has somebody who clicks more than once.
+func TestSignUpTwice(t *testing.T) {
+	engines(t, func(t *testing.T, s *server) {
+		var clicks sync.WaitGroup
+		for range 4 {
+			clicks.Go(func() {
+				got := s.user().send(s.at("", "/signup"), "address", "acme", "company", "Acme", "email", "owner@acme.test",
+					"password", "password of acme", "plan", "free")
+				assert.Equal(t, s.at("acme", "/login?new"), got.url)
+			})
+		}
+		clicks.Wait()
+		assert.Equal(t, []string{"owner@acme.test"}, s.raw("acme", "SELECT email FROM users"))
+	})
+}
+
+// TestPlanHolds has orders that come at the same time, more than the plan has.
+func TestPlanHolds(t *testing.T) {
+	engines(t, func(t *testing.T, s *server) {
+		acme := s.user()
+		acme.signUp("acme", "Acme", "free")
+		var orders sync.WaitGroup
+		for range 12 {
+			orders.Go(func() { acme.order("acme", "one", "1") })
+		}
+		orders.Wait()
+		assert.Len(t, s.raw("acme", "SELECT title FROM orders"), 3)
+	})
 }
 
 func TestSuspended(t *testing.T) {

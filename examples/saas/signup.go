@@ -29,7 +29,7 @@ var label = regexp.MustCompile(`^[a-z][a-z0-9-]{1,29}[a-z0-9]$`)
 func (a *app) signUp(w http.ResponseWriter, r *http.Request) {
 	account, err := readAccount(r)
 	if err == nil {
-		err = a.create(r.Context(), account)
+		account, err = a.create(r.Context(), account, r.PostFormValue("password"))
 	}
 	var bad formError
 	if errors.As(err, &bad) {
@@ -56,14 +56,14 @@ func readAccount(r *http.Request) (*Account, error) {
 		Email:   strings.TrimSpace(r.PostFormValue("email")),
 	}
 	password := r.PostFormValue("password")
-	switch _, err := mail.ParseAddress(account.Email); {
+	switch email, err := mail.ParseAddress(account.Email); {
 	case account.Company == "" || len(account.Company) > 100:
 		return nil, formError("Give the name of your company.")
 	case !label.MatchString(account.ID) || strings.Contains(account.ID, "--"):
 		return nil, formError("An address has 3 to 31 lower-case letters, digits and single hyphens, and begins with a letter.")
 	case slices.Contains(reserved, account.ID):
 		return nil, formError("That address is taken. Choose another one.")
-	case err != nil || len(account.Email) > 254:
+	case err != nil || email.Address != account.Email || len(account.Email) > 254: // not Ann <ann@acme.test>
 		return nil, formError("That is no e-mail address.")
 	case len(password) < 8 || len(password) > 72: // bcrypt reads no more
 		return nil, formError("A password has 8 to 72 characters.")
@@ -73,43 +73,36 @@ func readAccount(r *http.Request) (*Account, error) {
 	return account, err
 }
 
-// create makes an account and its tenant. Who writes the account first has the
-// address. If the process dies after that, the catalog finishes what was begun;
-// before it began anything, the account is there without a tenant, and whoever
-// signs up again with the same address and e-mail goes on.
-func (a *app) create(ctx context.Context, account *Account) error {
+// create makes an account and its tenant, and returns the account. Who writes the
+// account first has the address. Whoever sends the same again, by a second click
+// or since the process died on the way, goes on: the catalog waits for who is at
+// work, for a dead one half a minute (its Config.Lease), and finishes what was
+// begun.
+func (a *app) create(ctx context.Context, account *Account, password string) (*Account, error) {
 	ctx = tenant.Main(ctx)
 	main := a.db.WithContext(ctx)
 	if err := main.First(&Plan{}, "id = ?", account.PlanID).Error; errors.Is(err, gorm.ErrRecordNotFound) {
-		return formError("Choose a plan.")
+		return nil, formError("Choose a plan.")
 	} else if err != nil {
-		return err
+		return nil, err
 	}
 	created := main.Clauses(clause.OnConflict{DoNothing: true}).Create(account)
 	if created.Error != nil {
-		return created.Error
+		return nil, created.Error
 	}
 	if created.RowsAffected == 0 {
-		if err := a.goOn(ctx, account); err != nil {
-			return err
+		there := &Account{}
+		if err := main.First(there, "id = ?", account.ID).Error; err != nil {
+			return nil, err
 		}
+		// The password first, which takes long: how long says nothing of the e-mail.
+		if bcrypt.CompareHashAndPassword(there.Password, []byte(password)) != nil || there.Email != account.Email {
+			return nil, formError("That address is taken. Choose another one.")
+		}
+		account = there
 	}
 	_, err := a.tenants.Create(ctx, account.ID, catalog.CreateOptions{Labels: map[string]string{"plan": account.PlanID}})
-	return err
-}
-
-// goOn lets the owner of an account without a tenant try again.
-func (a *app) goOn(ctx context.Context, account *Account) error {
-	taken := formError("That address is taken. Choose another one.")
-	if _, err := a.tenants.Get(ctx, account.ID); err == nil {
-		return taken
-	}
-	same := a.db.WithContext(ctx).Model(&Account{}).Where("id = ? AND email = ?", account.ID, account.Email).
-		Updates(map[string]any{"company": account.Company, "plan_id": account.PlanID, "password": account.Password})
-	if same.Error == nil && same.RowsAffected == 0 {
-		return taken
-	}
-	return same.Error
+	return account, err
 }
 
 // addOwner fills a new tenant's database, before the tenant is served. It is
