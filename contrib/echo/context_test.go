@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -27,59 +25,13 @@ func TestRequestsOfManyTenantsAtOnce(t *testing.T) {
 	app := notes.New(t, ids...)
 	e := echo.New()
 	e.Logger = slog.New(slog.DiscardHandler)
-	e.Use(middleware.Recover(), newMiddleware(t, bySubdomain(app)))
+	e.Use(middleware.Recover(), newMiddleware(t, app.BySubdomain()))
 	e.POST("/", func(c *echo.Context) error {
 		id, _ := tenant.ID(c.Request().Context())
 		return app.Add(c.Request().Context(), "of "+id+" to "+c.Request().Host)
 	})
 	e.POST("/panic", func(*echo.Context) error { panic("boom") })
-	server := httptest.NewServer(e)
-	defer server.Close()
-	client := server.Client()
-	defer client.CloseIdleConnections()
-	post := func(path, host string) int {
-		r, err := http.NewRequest(http.MethodPost, server.URL+path, nil)
-		if err != nil {
-			return 0
-		}
-		r.Host = host
-		res, err := client.Do(r)
-		if err != nil {
-			return 0
-		}
-		_, _ = io.Copy(io.Discard, res.Body)
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
-	const times = 25
-	var wg sync.WaitGroup
-	for host, statuses := range map[string]map[string]int{
-		"acme.example.com":    {"/": 200, "/panic": 500},
-		"bravo.example.com":   {"/": 200, "/panic": 500},
-		"charlie.example.com": {"/": 200, "/panic": 500},
-		"example.com":         {"/": 400, "/panic": 400},
-		"nobody.example.com":  {"/": 404, "/panic": 404},
-		"closed.example.com":  {"/": 503, "/panic": 503},
-	} {
-		for path, want := range statuses {
-			wg.Go(func() {
-				for range times {
-					if got := post(path, host); got != want {
-						t.Errorf("%s%s: %d, want %d", host, path, got, want)
-						return
-					}
-				}
-			})
-		}
-	}
-	wg.Wait()
-	for _, id := range ids {
-		want := []string{"note of " + id}
-		for range times {
-			want = append(want, "of "+id+" to "+id+".example.com")
-		}
-		require.Equal(t, want, app.Raw(t, id))
-	}
+	app.ManyAtOnce(t, e, ids...)
 }
 
 // What goes on after the handler keeps its tenant, while echo uses the Context of
@@ -87,7 +39,7 @@ func TestRequestsOfManyTenantsAtOnce(t *testing.T) {
 func TestAfterTheHandler(t *testing.T) {
 	app := notes.New(t, "acme", "bravo")
 	e := echo.New()
-	e.Use(newMiddleware(t, bySubdomain(app)))
+	e.Use(newMiddleware(t, app.BySubdomain()))
 	var wg sync.WaitGroup
 	over := make(chan struct{})
 	e.GET("/", func(c *echo.Context) error {
@@ -102,9 +54,9 @@ func TestAfterTheHandler(t *testing.T) {
 		return nil
 	})
 	for _, id := range []string{"acme", "bravo"} {
-		r := get(id + ".example.com")
+		r := notes.Get(id + ".example.com")
 		ctx, cancel := context.WithCancel(r.Context())
-		require.Equal(t, http.StatusOK, send(e, r.WithContext(ctx)).Code)
+		require.Equal(t, http.StatusOK, notes.Send(e, r.WithContext(ctx)).Code)
 		cancel() // as net/http's server does
 	}
 	close(over)
@@ -119,12 +71,12 @@ func TestAfterTheHandler(t *testing.T) {
 func TestSuspendedMeanwhile(t *testing.T) {
 	app := notes.New(t, "acme")
 	e := echo.New()
-	e.Use(newMiddleware(t, bySubdomain(app)))
+	e.Use(newMiddleware(t, app.BySubdomain()))
 	e.GET("/", func(c *echo.Context) error {
 		app.Suspend("acme")
 		return first(app)(c)
 	})
-	got := send(e, get("acme.example.com"))
+	got := notes.Send(e, notes.Get("acme.example.com"))
 	require.Equal(t, http.StatusServiceUnavailable, got.Code)
 	require.Equal(t, "60", got.Header().Get("Retry-After"))
 	require.JSONEq(t, `{"message":"tenant suspended"}`, got.Body.String())
@@ -154,13 +106,13 @@ func TestErrorsOfHandlers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := echo.New()
-			e.Use(newMiddleware(t, bySubdomain(app)))
+			e.Use(newMiddleware(t, app.BySubdomain()))
 			var seen error
 			e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 				return func(c *echo.Context) error { seen = next(c); return seen }
 			})
 			e.GET("/", func(*echo.Context) error { return tc.err })
-			got := send(e, get("acme.example.com"))
+			got := notes.Send(e, notes.Get("acme.example.com"))
 			require.Equal(t, tc.status, got.Code)
 			require.JSONEq(t, tc.body, got.Body.String())
 			require.Equal(t, tc.err, seen, "within the middleware nothing is changed")

@@ -15,7 +15,7 @@ import (
 // The two ways to have PathPrefix with echo.
 func TestPathPrefix(t *testing.T) {
 	app := notes.New(t, "acme", "bravo")
-	cfg := bySubdomain(app)
+	cfg := app.BySubdomain()
 	cfg.Source = tenancyhttp.PathPrefix("/t")
 
 	pre := echo.New()
@@ -30,7 +30,7 @@ func TestPathPrefix(t *testing.T) {
 		"/t/bravo/orders": "note of bravo",
 	} {
 		for _, h := range []http.Handler{pre, inRoutes} {
-			got := send(h, httptest.NewRequest(http.MethodGet, path, nil))
+			got := notes.Send(h, httptest.NewRequest(http.MethodGet, path, nil))
 			require.Equal(t, want, got.Body.String())
 		}
 	}
@@ -44,7 +44,7 @@ func TestPathPrefix(t *testing.T) {
 		"/t/acme/../orders":  400,
 	} {
 		for _, h := range []http.Handler{pre, inRoutes} {
-			require.Equal(t, status, send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code, path)
+			require.Equal(t, status, notes.Send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code, path)
 		}
 	}
 
@@ -52,6 +52,6 @@ func TestPathPrefix(t *testing.T) {
 	misused := echo.New()
 	misused.Use(newMiddleware(t, cfg))
 	misused.GET("/orders", first(app))
-	require.Equal(t, http.StatusNotFound, send(misused, httptest.NewRequest(http.MethodGet, "/t/acme/orders", nil)).Code)
-	require.Equal(t, http.StatusBadRequest, send(misused, httptest.NewRequest(http.MethodGet, "/orders", nil)).Code)
+	require.Equal(t, http.StatusNotFound, notes.Send(misused, httptest.NewRequest(http.MethodGet, "/t/acme/orders", nil)).Code)
+	require.Equal(t, http.StatusBadRequest, notes.Send(misused, httptest.NewRequest(http.MethodGet, "/orders", nil)).Code)
 }

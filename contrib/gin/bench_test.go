@@ -8,6 +8,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/gorm-tenancy/tenancy/tenancyhttp"
+
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 )
 
 // BenchmarkMiddleware is a request whose handler does nothing, without and with
@@ -24,7 +26,7 @@ func BenchmarkMiddleware(b *testing.B) {
 			e := gin.New()
 			e.Use(use...)
 			e.GET("/", func(*gin.Context) { served++ })
-			r, w := get("acme.example.com"), &nothing{http.Header{}}
+			r, w := notes.Get("acme.example.com"), &nothing{http.Header{}}
 			b.ReportAllocs()
 			for b.Loop() {
 				e.ServeHTTP(w, r)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -23,7 +22,7 @@ func TestRequestsOfManyTenantsAtOnce(t *testing.T) {
 	ids := []string{"acme", "bravo", "charlie"}
 	app := notes.New(t, ids...)
 	e := gin.New()
-	e.Use(gin.RecoveryWithWriter(io.Discard), newMiddleware(t, bySubdomain(app)))
+	e.Use(gin.RecoveryWithWriter(io.Discard), newMiddleware(t, app.BySubdomain()))
 	e.POST("/", func(c *gin.Context) {
 		id, _ := tenant.ID(c.Request.Context())
 		if err := app.Add(c.Request.Context(), "of "+id+" to "+c.Request.Host); err != nil {
@@ -31,53 +30,7 @@ func TestRequestsOfManyTenantsAtOnce(t *testing.T) {
 		}
 	})
 	e.POST("/panic", func(*gin.Context) { panic("boom") })
-	server := httptest.NewServer(e)
-	defer server.Close()
-	client := server.Client()
-	defer client.CloseIdleConnections()
-	post := func(path, host string) int {
-		r, err := http.NewRequest(http.MethodPost, server.URL+path, nil)
-		if err != nil {
-			return 0
-		}
-		r.Host = host
-		res, err := client.Do(r)
-		if err != nil {
-			return 0
-		}
-		_, _ = io.Copy(io.Discard, res.Body)
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
-	const times = 25
-	var wg sync.WaitGroup
-	for host, statuses := range map[string]map[string]int{
-		"acme.example.com":    {"/": 200, "/panic": 500},
-		"bravo.example.com":   {"/": 200, "/panic": 500},
-		"charlie.example.com": {"/": 200, "/panic": 500},
-		"example.com":         {"/": 400, "/panic": 400},
-		"nobody.example.com":  {"/": 404, "/panic": 404},
-		"closed.example.com":  {"/": 503, "/panic": 503},
-	} {
-		for path, want := range statuses {
-			wg.Go(func() {
-				for range times {
-					if got := post(path, host); got != want {
-						t.Errorf("%s%s: %d, want %d", host, path, got, want)
-						return
-					}
-				}
-			})
-		}
-	}
-	wg.Wait()
-	for _, id := range ids {
-		want := []string{"note of " + id}
-		for range times {
-			want = append(want, "of "+id+" to "+id+".example.com")
-		}
-		require.Equal(t, want, app.Raw(t, id))
-	}
+	app.ManyAtOnce(t, e, ids...)
 }
 
 // c.Request.Context() is the context to give to GORM. c has no tenant unless the
@@ -87,7 +40,7 @@ func TestContext(t *testing.T) {
 	for _, fallback := range []bool{false, true} {
 		e := gin.New()
 		e.ContextWithFallback = fallback
-		e.Use(newMiddleware(t, bySubdomain(app)))
+		e.Use(newMiddleware(t, app.BySubdomain()))
 		e.GET("/", func(c *gin.Context) {
 			text, err := app.First(c.Request.Context())
 			require.NoError(t, err)
@@ -106,7 +59,7 @@ func TestContext(t *testing.T) {
 			c.String(http.StatusOK, text)
 		})
 		for _, id := range []string{"acme", "bravo", "acme"} {
-			require.Equal(t, "note of "+id, send(e, get(id+".example.com")).Body.String())
+			require.Equal(t, "note of "+id, notes.Send(e, notes.Get(id+".example.com")).Body.String())
 		}
 	}
 }
@@ -116,7 +69,7 @@ func TestContext(t *testing.T) {
 func TestAfterTheHandler(t *testing.T) {
 	app := notes.New(t, "acme", "bravo")
 	e := gin.New()
-	e.Use(newMiddleware(t, bySubdomain(app)))
+	e.Use(newMiddleware(t, app.BySubdomain()))
 	var wg sync.WaitGroup
 	over := make(chan struct{})
 	e.GET("/", func(c *gin.Context) {
@@ -132,9 +85,9 @@ func TestAfterTheHandler(t *testing.T) {
 		})
 	})
 	for _, id := range []string{"acme", "bravo"} {
-		r := get(id + ".example.com")
+		r := notes.Get(id + ".example.com")
 		ctx, cancel := context.WithCancel(r.Context())
-		require.Equal(t, http.StatusOK, send(e, r.WithContext(ctx)).Code)
+		require.Equal(t, http.StatusOK, notes.Send(e, r.WithContext(ctx)).Code)
 		cancel() // as net/http's server does
 	}
 	close(over)
@@ -149,9 +102,9 @@ func TestSuspendedMeanwhile(t *testing.T) {
 	app := notes.New(t, "acme")
 	var reached bool
 	e := gin.New()
-	e.Use(newMiddleware(t, bySubdomain(app)))
+	e.Use(newMiddleware(t, app.BySubdomain()))
 	e.GET("/", func(*gin.Context) { app.Suspend("acme") }, first(app), func(*gin.Context) { reached = true })
-	got := send(e, get("acme.example.com"))
+	got := notes.Send(e, notes.Get("acme.example.com"))
 	require.Equal(t, http.StatusServiceUnavailable, got.Code)
 	require.Equal(t, "60", got.Header().Get("Retry-After"))
 	require.Equal(t, "tenant suspended\n", got.Body.String())

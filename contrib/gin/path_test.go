@@ -15,7 +15,7 @@ import (
 // The two ways to have PathPrefix with gin.
 func TestPathPrefix(t *testing.T) {
 	app := notes.New(t, "acme", "bravo")
-	cfg := bySubdomain(app)
+	cfg := app.BySubdomain()
 	cfg.Source = tenancyhttp.PathPrefix("/t")
 
 	inRoutes := gin.New()
@@ -32,7 +32,7 @@ func TestPathPrefix(t *testing.T) {
 		"/t/bravo/orders": "note of bravo",
 	} {
 		for _, h := range []http.Handler{inRoutes, around} {
-			got := send(h, httptest.NewRequest(http.MethodGet, path, nil))
+			got := notes.Send(h, httptest.NewRequest(http.MethodGet, path, nil))
 			require.Equal(t, want, got.Body.String())
 		}
 	}
@@ -46,14 +46,14 @@ func TestPathPrefix(t *testing.T) {
 		"/t/acme%2Fx/orders": {404, 400},
 	} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
-		require.Equal(t, want.inRoutes, send(inRoutes, r).Code, path)
-		require.Equal(t, want.around, send(around, r).Code, path)
+		require.Equal(t, want.inRoutes, notes.Send(inRoutes, r).Code, path)
+		require.Equal(t, want.around, notes.Send(around, r).Code, path)
 	}
 
 	// Routes without the prefix are never found, and so never served.
 	misused := gin.New()
 	misused.Use(newMiddleware(t, cfg))
 	misused.GET("/orders", first(app))
-	require.Equal(t, http.StatusNotFound, send(misused, httptest.NewRequest(http.MethodGet, "/t/acme/orders", nil)).Code)
-	require.Equal(t, http.StatusBadRequest, send(misused, httptest.NewRequest(http.MethodGet, "/orders", nil)).Code)
+	require.Equal(t, http.StatusNotFound, notes.Send(misused, httptest.NewRequest(http.MethodGet, "/t/acme/orders", nil)).Code)
+	require.Equal(t, http.StatusBadRequest, notes.Send(misused, httptest.NewRequest(http.MethodGet, "/orders", nil)).Code)
 }

@@ -1,10 +1,8 @@
 package tenancygin_test
 
 import (
-	"errors"
 	"io"
 	"net/http"
-	"net/netip"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -26,36 +24,14 @@ func TestNewRefuses(t *testing.T) {
 // the last byte.
 func TestRefused(t *testing.T) {
 	app := notes.New(t, "acme", "bravo")
-	host := bySubdomain(app)
-	header := host
-	header.Source = tenancyhttp.Header("X-Tenant", netip.MustParsePrefix("10.0.0.0/8"))
-	failing := host
-	failing.Authorize = func(*http.Request, string) error { return errors.New("s3cret") }
-	replaced := host
+	refusals := app.Refusals()
+	replaced := app.BySubdomain()
 	replaced.Errors = func(w http.ResponseWriter, r *http.Request, _ error) {
 		http.Redirect(w, r, "https://example.com/", http.StatusSeeOther)
 	}
-	pinned := get("acme.example.com")
-	pinned = pinned.WithContext(tenant.Pin(pinned.Context(), "bravo"))
+	refusals["replaced by Errors"] = notes.Refusal{Config: replaced, Request: notes.Get("acme.example.com", "X-Member", "bravo"), Status: 303}
 
-	for name, tc := range map[string]struct {
-		cfg        tenancyhttp.Config
-		request    *http.Request
-		status     int
-		retryAfter string
-	}{
-		"missing":               {host, get("example.com"), 400, ""},
-		"invalid":               {host, get("a.b.example.com"), 400, ""},
-		"unknown":               {host, get("nobody.example.com"), 404, ""},
-		"forbidden":             {host, get("acme.example.com", "X-Member", "bravo"), 404, ""},
-		"suspended":             {host, get("closed.example.com"), 503, "60"},
-		"behind":                {host, get("old.example.com"), 503, "30"},
-		"pinned to another":     {host, pinned, 404, ""},
-		"a hook that fails":     {failing, get("acme.example.com"), 500, ""},
-		"replaced by Errors":    {replaced, get("acme.example.com", "X-Member", "bravo"), 303, ""},
-		"a header of a client":  {header, get("acme.example.com", "X-Tenant", "acme"), 403, ""},
-		"an address in headers": {header, get("acme.example.com", "X-Tenant", "acme", "X-Forwarded-For", "10.0.0.1"), 403, ""},
-	} {
+	for name, tc := range refusals {
 		t.Run(name, func(t *testing.T) {
 			var reached bool
 			e := gin.New()
@@ -63,17 +39,17 @@ func TestRefused(t *testing.T) {
 			e.Use(func(c *gin.Context) {
 				c.Next()
 				recorded = c.Errors
-			}, newMiddleware(t, tc.cfg), func(*gin.Context) { reached = true })
+			}, newMiddleware(t, tc.Config), func(*gin.Context) { reached = true })
 			e.GET("/", func(*gin.Context) { reached = true })
-			got := send(e, tc.request)
+			got := notes.Send(e, tc.Request)
 			require.False(t, reached)
-			require.Equal(t, tc.status, got.Code)
-			require.Equal(t, tc.retryAfter, got.Header().Get("Retry-After"))
+			require.Equal(t, tc.Status, got.Code)
+			require.Equal(t, tc.RetryAfter, got.Header().Get("Retry-After"))
 			require.Empty(t, recorded, "middleware in front may show it to clients")
 
-			plain, err := tenancyhttp.New(tc.cfg)
+			plain, err := tenancyhttp.New(tc.Config)
 			require.NoError(t, err)
-			require.Equal(t, answer(send(plain(http.NotFoundHandler()), tc.request)), answer(got))
+			require.Equal(t, notes.Answer(notes.Send(plain(http.NotFoundHandler()), tc.Request)), notes.Answer(got))
 		})
 	}
 	require.Equal(t, []string{"note of acme"}, app.Raw(t, "acme"))
@@ -81,7 +57,7 @@ func TestRefused(t *testing.T) {
 
 // gin goes on with the next handler when a panic is recovered without an abort.
 func TestAPanicOfAHookRefuses(t *testing.T) {
-	cfg := bySubdomain(notes.New(t, "acme"))
+	cfg := notes.New(t, "acme").BySubdomain()
 	cfg.Authorize = func(*http.Request, string) error { panic("boom") }
 	var reached bool
 	e := gin.New()
@@ -89,13 +65,13 @@ func TestAPanicOfAHookRefuses(t *testing.T) {
 		c.String(http.StatusTeapot, "recovered")
 	}), newMiddleware(t, cfg))
 	e.GET("/", func(*gin.Context) { reached = true })
-	require.Equal(t, http.StatusTeapot, send(e, get("acme.example.com")).Code)
+	require.Equal(t, http.StatusTeapot, notes.Send(e, notes.Get("acme.example.com")).Code)
 	require.False(t, reached)
 }
 
 func TestPublic(t *testing.T) {
 	app := notes.New(t, "acme")
-	cfg := bySubdomain(app)
+	cfg := app.BySubdomain()
 	cfg.Public = func(r *http.Request) bool { return r.URL.Path == "/" }
 	e := gin.New()
 	e.Use(newMiddleware(t, cfg))
@@ -103,7 +79,7 @@ func TestPublic(t *testing.T) {
 		id, _ := tenant.ID(c.Request.Context())
 		c.String(http.StatusOK, "%q", id)
 	})
-	require.Equal(t, `""`, send(e, get("example.com")).Body.String())
-	require.Equal(t, `"acme"`, send(e, get("acme.example.com")).Body.String())
-	require.Equal(t, http.StatusNotFound, send(e, get("acme.example.com", "X-Member", "bravo")).Code)
+	require.Equal(t, `""`, notes.Send(e, notes.Get("example.com")).Body.String())
+	require.Equal(t, `"acme"`, notes.Send(e, notes.Get("acme.example.com")).Body.String())
+	require.Equal(t, http.StatusNotFound, notes.Send(e, notes.Get("acme.example.com", "X-Member", "bravo")).Code)
 }

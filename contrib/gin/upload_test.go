@@ -1,9 +1,6 @@
 package tenancygin_test
 
 import (
-	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -12,19 +9,12 @@ import (
 	"github.com/gorm-tenancy/tenancy/internal/notes"
 )
 
-// net/http's server removes the files of an upload by the request that it has
-// made, so it must know of them.
 func TestFilesOfAnUpload(t *testing.T) {
 	e := gin.New()
-	e.Use(newMiddleware(t, bySubdomain(notes.New(t, "acme"))))
+	e.Use(newMiddleware(t, notes.New(t, "acme").BySubdomain()))
 	e.POST("/", func(c *gin.Context) {
 		_, err := c.MultipartForm()
 		require.NoError(t, err)
 	})
-	r := httptest.NewRequest(http.MethodPost, "http://acme.example.com/", strings.NewReader(
-		"--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nof acme\r\n--x--\r\n"))
-	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
-	require.Equal(t, http.StatusOK, send(e, r).Code)
-	require.NotNil(t, r.MultipartForm)
-	require.Contains(t, r.MultipartForm.File, "f")
+	notes.Upload(t, e)
 }
