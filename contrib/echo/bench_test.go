@@ -7,9 +7,8 @@ import (
 
 	"github.com/labstack/echo/v5"
 
-	"github.com/gorm-tenancy/tenancy/tenancyhttp"
-
 	"github.com/gorm-tenancy/tenancy/internal/notes"
+	"github.com/gorm-tenancy/tenancy/tenancyhttp"
 )
 
 // BenchmarkMiddleware is a request whose handler does nothing, without and with
