@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/gorm-tenancy/tenancy/internal/browser"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
@@ -23,6 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	passwordCost = bcrypt.MinCost
 	goleak.VerifyTestMain(pgtest.Main(browser.Main(m)))
 }
 

@@ -158,7 +158,7 @@ func TestSignUpRefuses(t *testing.T) {
 // between the two. Who knows its e-mail alone does not get it.
 func TestSignUpGoesOn(t *testing.T) {
 	s := serveSQLite(t, t.TempDir())
-	password, err := bcrypt.GenerateFromPassword([]byte("password of acme"), bcrypt.MinCost)
+	password, err := bcrypt.GenerateFromPassword([]byte("password of acme"), passwordCost)
 	require.NoError(t, err)
 	lost := Account{ID: "acme", Company: "Acme", PlanID: "free", Email: "owner@acme.test", Password: password}
 	require.NoError(t, s.app.db.WithContext(t.Context()).Create(&lost).Error)

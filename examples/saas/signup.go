@@ -68,7 +68,7 @@ func readAccount(r *http.Request) (*Account, error) {
 	case len(password) < 8 || len(password) > 72: // bcrypt reads no more
 		return nil, formError("A password has 8 to 72 characters.")
 	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), passwordCost)
 	account.Password = hash
 	return account, err
 }
