@@ -83,11 +83,14 @@ func (c *comparison) differ(at, format string, args ...any) {
 	c.diffs = append(c.diffs, at+": "+fmt.Sprintf(format, args...))
 }
 
-func (c *comparison) report() string {
+func (c *comparison) report() string { return listed(c.diffs) }
+
+// listed is what a failed test says of lines: a few of them.
+func listed(lines []string) string {
 	const most = 20
-	shown := c.diffs[:min(len(c.diffs), most)]
+	shown := lines[:min(len(lines), most)]
 	text := "  " + strings.Join(shown, "\n  ")
-	if more := len(c.diffs) - len(shown); more > 0 {
+	if more := len(lines) - len(shown); more > 0 {
 		text += fmt.Sprintf("\n  and %d more", more)
 	}
 	return text

@@ -67,12 +67,4 @@ func (i *isolated) leak(format string, args ...any) {
 	}
 }
 
-func (i *isolated) report() string {
-	const most = 20
-	shown := i.leaks[:min(len(i.leaks), most)]
-	text := "  " + strings.Join(shown, "\n  ")
-	if more := len(i.leaks) - len(shown); more > 0 {
-		text += fmt.Sprintf("\n  and %d more", more)
-	}
-	return text
-}
+func (i *isolated) report() string { return listed(i.leaks) }

@@ -33,6 +33,8 @@ import (
 	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
+
+	"github.com/gorm-tenancy/tenancy/internal/testmain"
 )
 
 // EnvRequire names the environment variable that, when it is 1, makes a test fail
@@ -47,18 +49,10 @@ const (
 )
 
 // TB is what this package uses of [testing.TB].
-type TB interface {
-	Helper()
-	Cleanup(func())
-	Logf(format string, args ...any)
-	Skipf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
+type TB = testmain.TB
 
 // M is what this package uses of [testing.M].
-type M interface {
-	Run() int
-}
+type M = testmain.M
 
 // process is a browser that runs.
 type process struct {
@@ -105,39 +99,32 @@ func the(tb TB) *process {
 // Run runs the tests, ends the browser, and returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(browser.Run(m)) }
-func Run(m M) int {
-	code := m.Run()
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if shared.p != nil {
-		if err := shared.p.stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "browser:", err)
-			code = max(code, 1)
-		}
-		shared.p = nil
-	}
-	shared.done = true
-	return code
-}
+func Run(m M) int { return Main(m).Run() }
 
 // Main is [Run] for a TestMain that hands its M on:
 //
 //	func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Main(m)) }
-func Main(m M) M { return runner{m} }
+func Main(m M) M { return testmain.After(m, end) }
 
-type runner struct{ m M }
-
-func (r runner) Run() int { return Run(r.m) }
+// end ends the shared browser.
+func end() (err error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.p != nil {
+		if err = shared.p.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "browser:", err)
+		}
+		shared.p = nil
+	}
+	shared.done = true
+	return err
+}
 
 // missing ends a test that can't have a browser.
 func missing(tb TB, err error) {
 	tb.Helper()
 	const advice = "install it (Debian: apt-get install chromium; Ubuntu: Google's package google-chrome-stable, as chromium there is a snap), or put it on PATH"
-	if os.Getenv(EnvRequire) == "1" {
-		tb.Fatalf("browser: %v: %s", err, advice)
-		return
-	}
-	tb.Skipf("browser: %v: %s", err, advice)
+	testmain.Missing(tb, "browser", err, advice, os.Getenv(EnvRequire) == "1")
 }
 
 // flags are those of the browser besides chromedp's own. [chromedp.NoSandbox]

@@ -1,34 +1,23 @@
 package browser
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gorm-tenancy/tenancy/internal/testmain"
 )
-
-// verdict records how a test would have ended.
-type verdict struct{ skipped, failed string }
-
-func (v *verdict) Helper()                   {}
-func (v *verdict) Cleanup(func())            {}
-func (v *verdict) Logf(string, ...any)       {}
-func (v *verdict) Skipf(f string, a ...any)  { v.skipped = fmt.Sprintf(f, a...) }
-func (v *verdict) Fatalf(f string, a ...any) { v.failed = fmt.Sprintf(f, a...) }
 
 func TestMissing(t *testing.T) {
 	for require, fails := range map[string]bool{"": false, "0": false, "1": true} {
 		t.Setenv(EnvRequire, require)
-		var v verdict
+		var v testmain.Verdict
 		missing(&v, errNone)
-		said := v.skipped
-		if fails {
-			said = v.failed
-		}
-		if !strings.Contains(said, "apt-get install chromium") || (v.skipped != "" && v.failed != "") {
+		said := v.Said(fails)
+		if !strings.Contains(said, "apt-get install chromium") {
 			t.Errorf("%s=%q: got %+v", EnvRequire, require, v)
 		}
 	}

@@ -2,21 +2,13 @@ package pgtest
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gorm-tenancy/tenancy/internal/testmain"
 )
-
-// verdict records how a test would have ended.
-type verdict struct{ skipped, failed string }
-
-func (v *verdict) Helper()                   {}
-func (v *verdict) Cleanup(func())            {}
-func (v *verdict) Logf(string, ...any)       {}
-func (v *verdict) Skipf(f string, a ...any)  { v.skipped = fmt.Sprintf(f, a...) }
-func (v *verdict) Fatalf(f string, a ...any) { v.failed = fmt.Sprintf(f, a...) }
 
 func TestMissing(t *testing.T) {
 	for _, tt := range []struct {
@@ -30,13 +22,10 @@ func TestMissing(t *testing.T) {
 	} {
 		t.Setenv(EnvRequire, tt.require)
 		t.Setenv(EnvDSN, tt.dsn)
-		var v verdict
+		var v testmain.Verdict
 		missing(&v, errNoBinaries)
-		said := v.skipped
-		if tt.fails {
-			said = v.failed
-		}
-		if said == "" || (v.skipped != "" && v.failed != "") {
+		said := v.Said(tt.fails)
+		if said == "" {
 			t.Errorf("%+v: got %+v", tt, v)
 		}
 		for _, want := range []string{"initdb", "apt-get install postgresql", EnvDSN} {
@@ -51,20 +40,17 @@ func TestMissingBouncer(t *testing.T) {
 	t.Setenv(EnvDSN, "")
 	for require, fails := range map[string]bool{"": false, "1": true} {
 		t.Setenv(EnvRequire, require)
-		var v verdict
+		var v testmain.Verdict
 		missing(&v, errNoBouncer)
-		said := v.skipped
-		if fails {
-			said = v.failed
-		}
-		if !strings.Contains(said, "apt-get install pgbouncer") || (v.skipped != "" && v.failed != "") {
+		said := v.Said(fails)
+		if !strings.Contains(said, "apt-get install pgbouncer") {
 			t.Errorf("%s=%q: got %+v", EnvRequire, require, v)
 		}
 	}
 	// Who names a server has none for a PgBouncer of ours.
 	t.Setenv(EnvDSN, "postgres://h/db")
-	var v verdict
-	if StartBouncer(&v, Shared(&v)); v.skipped == "" || v.failed != "" {
+	var v testmain.Verdict
+	if StartBouncer(&v, Shared(&v)); v.Skipped == "" || v.Failed != "" {
 		t.Errorf("in front of somebody else's server: %+v", v)
 	}
 }
@@ -74,25 +60,19 @@ func TestMissingBasebackup(t *testing.T) {
 	c := &Cluster{bin: t.TempDir(), tb: t}
 	for require, fails := range map[string]bool{"": false, "1": true} {
 		t.Setenv(EnvRequire, require)
-		var v verdict
+		var v testmain.Verdict
 		c.Standby(&v)
-		said := v.skipped
-		if fails {
-			said = v.failed
-		}
+		said := v.Said(fails)
 		for _, want := range []string{"pg_basebackup", c.bin, "client programs"} {
 			if !strings.Contains(said, want) {
 				t.Errorf("%s=%q: %q does not say %q", EnvRequire, require, said, want)
 			}
 		}
-		if v.skipped != "" && v.failed != "" {
-			t.Errorf("%s=%q: got %+v", EnvRequire, require, v)
-		}
 	}
 	// Nor is there one of a server that somebody else runs.
 	t.Setenv(EnvDSN, "postgres://h/db")
-	var v verdict
-	if Shared(&v).Standby(&v); v.skipped == "" || v.failed != "" {
+	var v testmain.Verdict
+	if Shared(&v).Standby(&v); v.Skipped == "" || v.Failed != "" {
 		t.Errorf("of somebody else's server: %+v", v)
 	}
 }

@@ -29,6 +29,8 @@ import (
 	"net/url"
 	"os"
 	"sync"
+
+	"github.com/gorm-tenancy/tenancy/internal/testmain"
 )
 
 const (
@@ -42,18 +44,10 @@ const (
 )
 
 // TB is what this package uses of [testing.TB].
-type TB interface {
-	Helper()
-	Cleanup(func())
-	Logf(format string, args ...any)
-	Skipf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
+type TB = testmain.TB
 
 // M is what this package uses of [testing.M].
-type M interface {
-	Run() int
-}
+type M = testmain.M
 
 // Option changes a cluster that [Start] or [Cluster.Standby] is about to start.
 type Option func(*config)
@@ -184,8 +178,17 @@ func Shared(tb TB) *Cluster {
 // Run runs the tests, stops the shared cluster, and returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
-func Run(m M) int {
-	code := m.Run()
+func Run(m M) int { return Main(m).Run() }
+
+// Main is [Run] for a TestMain that hands its M on:
+//
+//	func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Main(m)) }
+//
+// pgtest itself runs no goroutines.
+func Main(m M) M { return testmain.After(m, end) }
+
+// end stops the shared cluster.
+func end() error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.c != nil {
@@ -193,19 +196,8 @@ func Run(m M) int {
 		shared.c = nil
 	}
 	shared.done = true
-	return code
+	return nil
 }
-
-// Main is [Run] for a TestMain that hands its M on:
-//
-//	func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Main(m)) }
-//
-// pgtest itself runs no goroutines.
-func Main(m M) M { return runner{m} }
-
-type runner struct{ m M }
-
-func (r runner) Run() int { return Run(r.m) }
 
 // missing ends a test that can't have PostgreSQL, PgBouncer or a standby.
 func missing(tb TB, err error) {
@@ -218,11 +210,7 @@ func missing(tb TB, err error) {
 	case errors.Is(err, errNoBasebackup):
 		advice = "install PostgreSQL's client programs of the server's version (Debian, Ubuntu: apt-get install postgresql)"
 	}
-	if os.Getenv(EnvRequire) == "1" && os.Getenv(EnvDSN) == "" {
-		tb.Fatalf("pgtest: %v: %s", err, advice)
-		return
-	}
-	tb.Skipf("pgtest: %v: %s", err, advice)
+	testmain.Missing(tb, "pgtest", err, advice, os.Getenv(EnvRequire) == "1" && os.Getenv(EnvDSN) == "")
 }
 
 // external is the server at dsn, which somebody else runs.

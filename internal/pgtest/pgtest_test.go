@@ -93,20 +93,22 @@ func TestFreezeAndThaw(t *testing.T) {
 func TestFrozenIsRemoved(t *testing.T) {
 	t.Parallel()
 	var port int
-	t.Run("frozen", func(t *testing.T) {
-		pg := pgtest.Start(t)
-		pg.CreateDatabase(t)
-		pg.Freeze()
-		port = pg.Port()
+	t.Cleanup(func() { // the first one, so it runs after the cluster's
+		if port == 0 {
+			return // there was none
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
+		if err == nil {
+			_ = conn.Close(ctx)
+			t.Error("the cluster outlived its test")
+		}
 	})
-	if port == 0 {
-		t.SkipNow() // as the inner test did
-	}
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port))
-	if err == nil {
-		_ = conn.Close(t.Context())
-		t.Error("the cluster outlived its test")
-	}
+	pg := pgtest.Start(t)
+	port = pg.Port()
+	pg.CreateDatabase(t)
+	pg.Freeze()
 }
 
 func TestRestartKeepsPortAndData(t *testing.T) {
