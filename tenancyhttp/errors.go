@@ -1,28 +1,37 @@
 package tenancyhttp
 
 import (
-	"context"
-	"errors"
 	"io"
 	"net/http"
+	"strconv"
 
-	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/refusal"
 )
 
 var (
 	// ErrForbidden is returned by a Config.Authorize that refuses, and is the
 	// cause when the request's context means another tenant already.
-	ErrForbidden = errors.New("the request may not use this tenant")
+	ErrForbidden = refusal.ErrForbidden
 	// ErrUntrustedPeer is returned when a tenant's header comes from an address
 	// that is not one of the proxies that set it; see [Header].
-	ErrUntrustedPeer = errors.New("the peer is not trusted to name a tenant")
+	ErrUntrustedPeer = refusal.ErrUntrustedPeer
 )
 
-// response is what one kind of error is answered with.
-type response struct {
-	status     int
-	text       string
-	retryAfter string // seconds; "" for no such header
+// responses are what errors are answered with, by what they mean.
+var responses = map[refusal.Meaning]struct {
+	status int
+	text   string
+}{
+	refusal.Internal:         {http.StatusInternalServerError, "internal server error"},
+	refusal.NotFound:         {http.StatusNotFound, "tenant not found"},
+	refusal.UntrustedPeer:    {http.StatusForbidden, "forbidden"},
+	refusal.NoTenant:         {http.StatusBadRequest, "the request names no tenant"},
+	refusal.InvalidTenant:    {http.StatusBadRequest, "the request names no valid tenant"},
+	refusal.Suspended:        {http.StatusServiceUnavailable, "tenant suspended"},
+	refusal.Behind:           {http.StatusServiceUnavailable, "tenant is being upgraded"},
+	refusal.Unavailable:      {http.StatusServiceUnavailable, "service unavailable"},
+	refusal.DeadlineExceeded: {http.StatusServiceUnavailable, "service unavailable"},
+	refusal.Canceled:         {http.StatusServiceUnavailable, "service unavailable"},
 }
 
 // Error answers with what err means to a client:
@@ -41,7 +50,8 @@ type response struct {
 // be cached. A Retry-After that is set in w already is left as it is. Handlers
 // call it too, with the error of a statement.
 func Error(w http.ResponseWriter, _ *http.Request, err error) {
-	a := responseTo(err)
+	meaning := refusal.Of(err)
+	a := responses[meaning]
 	h := w.Header()
 	// The handler's, for what it meant to say. Content-Encoding may be of
 	// middleware that compresses, and stays, as in http.Error.
@@ -51,37 +61,9 @@ func Error(w http.ResponseWriter, _ *http.Request, err error) {
 	// A cache may keep a 404 (RFC 9110, section 15.5.5), and this one may be
 	// meant for one user.
 	h.Set("Cache-Control", "no-store")
-	if a.retryAfter != "" && h.Get("Retry-After") == "" {
-		h.Set("Retry-After", a.retryAfter)
+	if wait := meaning.RetryAfter(); wait > 0 && h.Get("Retry-After") == "" {
+		h.Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
 	}
 	w.WriteHeader(a.status)
 	_, _ = io.WriteString(w, a.text+"\n") // the client may be gone
-}
-
-func responseTo(err error) response {
-	is := func(reasons ...error) bool {
-		for _, reason := range reasons {
-			if errors.Is(err, reason) {
-				return true
-			}
-		}
-		return false
-	}
-	switch {
-	case is(ErrForbidden, tenancy.ErrTenantNotFound): // first: whatever else it is, it must look the same
-		return response{http.StatusNotFound, "tenant not found", ""}
-	case is(ErrUntrustedPeer):
-		return response{http.StatusForbidden, "forbidden", ""}
-	case is(tenancy.ErrNoTenant):
-		return response{http.StatusBadRequest, "the request names no tenant", ""}
-	case is(tenancy.ErrInvalidTenant):
-		return response{http.StatusBadRequest, "the request names no valid tenant", ""}
-	case is(tenancy.ErrTenantSuspended):
-		return response{http.StatusServiceUnavailable, "tenant suspended", "60"}
-	case is(tenancy.ErrTenantBehind):
-		return response{http.StatusServiceUnavailable, "tenant is being upgraded", "30"}
-	case is(tenancy.ErrUnavailable, tenancy.ErrPoolExhausted, tenancy.ErrClosed, context.DeadlineExceeded, context.Canceled):
-		return response{http.StatusServiceUnavailable, "service unavailable", "5"}
-	}
-	return response{http.StatusInternalServerError, "internal server error", ""}
 }

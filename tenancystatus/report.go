@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/figures"
 )
 
 // Report is what the page shows, and the JSON that it sends. Names of fields stay;
@@ -167,12 +168,6 @@ type ServerSample struct {
 	DialsFailedTotal uint64  `json:"dials_failed_total"`
 }
 
-// causes are those of evictions, in the order in which they are shown.
-var causes = []tenancy.Cause{
-	tenancy.CauseCapacity, tenancy.CauseIdle, tenancy.CauseEvicted, tenancy.CauseChanged,
-	tenancy.CauseGone, tenancy.CauseClosed, tenancy.CauseSwept,
-}
-
 // Report returns what the page shows now.
 func (p *Page) Report() Report {
 	now := time.Now()
@@ -217,7 +212,7 @@ func (p *Page) Report() Report {
 }
 
 func poolsOf(s tenancy.Stats) Pools {
-	p := Pools{
+	return Pools{
 		Max:                   s.MaxPools,
 		Open:                  s.Pools,
 		InUse:                 s.InUse,
@@ -232,15 +227,8 @@ func poolsOf(s tenancy.Stats) Pools {
 		RefusedTotal:          s.Refused,
 		ReplicaReadsTotal:     s.ReplicaReads,
 		ReplicaFallbacksTotal: s.ReplicaFallbacks,
-		EvictedTotal:          make(map[tenancy.Cause]uint64, len(causes)),
+		EvictedTotal:          figures.Evicted(s),
 	}
-	for _, c := range causes {
-		p.EvictedTotal[c] = 0
-	}
-	for c, n := range s.Evicted {
-		p.EvictedTotal[c] = n
-	}
-	return p
 }
 
 func recently(from *Sample, now time.Time, s tenancy.Stats) Recent {

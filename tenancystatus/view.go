@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gorm-tenancy/tenancy/internal/figures"
 )
 
 const (
@@ -58,7 +60,7 @@ func newView(r Report, cfg Config) view {
 		ServerRows:   serverRows(inOrder(r.Servers)),
 		ListsTenants: cfg.Tenants > 0,
 	}
-	for i, c := range causes {
+	for i, c := range figures.Causes {
 		v.Evictions = append(v.Evictions, eviction{string(c), meanings[i], r.Pools.EvictedTotal[c]})
 	}
 	v.Problems = problems(r)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gorm-tenancy/tenancy/internal/figures"
 )
 
 func TestProblems(t *testing.T) {
@@ -52,4 +54,4 @@ func TestBar(t *testing.T) {
 }
 
 // Each cause of an eviction says why.
-func TestMeanings(t *testing.T) { require.Len(t, meanings, len(causes)) }
+func TestMeanings(t *testing.T) { require.Len(t, meanings, len(figures.Causes)) }

@@ -1,7 +1,6 @@
 package tenancygrpc
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/refusal"
 )
 
 // Status returns err as the status that tells a caller what it means:
@@ -76,30 +76,22 @@ func isStatus(err error) bool {
 }
 
 func statusOf(err error) *status.Status {
-	is := func(reasons ...error) bool {
-		for _, reason := range reasons {
-			if errors.Is(err, reason) {
-				return true
-			}
-		}
-		return false
-	}
-	switch {
-	case is(ErrForbidden, tenancy.ErrTenantNotFound): // first: whatever else it is, it must look the same
+	switch meaning := refusal.Of(err); meaning {
+	case refusal.NotFound:
 		return status.New(codes.NotFound, "tenant not found")
-	case is(tenancy.ErrNoTenant):
+	case refusal.NoTenant:
 		return status.New(codes.InvalidArgument, "the call names no tenant")
-	case is(tenancy.ErrInvalidTenant):
+	case refusal.InvalidTenant:
 		return status.New(codes.InvalidArgument, "the call names no valid tenant")
-	case is(tenancy.ErrTenantSuspended):
+	case refusal.Suspended:
 		return status.New(codes.FailedPrecondition, "tenant suspended")
-	case is(tenancy.ErrTenantBehind):
-		return unavailable("tenant is being upgraded", 30*time.Second)
-	case is(tenancy.ErrUnavailable, tenancy.ErrPoolExhausted, tenancy.ErrClosed):
-		return unavailable("service unavailable", 5*time.Second)
-	case is(context.DeadlineExceeded):
+	case refusal.Behind:
+		return unavailable("tenant is being upgraded", meaning.RetryAfter())
+	case refusal.Unavailable:
+		return unavailable("service unavailable", meaning.RetryAfter())
+	case refusal.DeadlineExceeded:
 		return status.New(codes.DeadlineExceeded, "deadline exceeded")
-	case is(context.Canceled):
+	case refusal.Canceled:
 		return status.New(codes.Canceled, "canceled")
 	}
 	return status.New(codes.Internal, "internal error")

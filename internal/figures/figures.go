@@ -1,5 +1,5 @@
-// Package figures has what the metrics of contrib/prometheus and contrib/otel
-// have in common. Those may be of an older version than this package: add to it,
+// Package figures has what the metrics of contrib/prometheus and contrib/otel, and
+// the status page, have in common. The modules may be of an older version than this package: add to it,
 // but change nothing that is there.
 package figures
 
