@@ -5,16 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"testing"
 
 	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
 	"github.com/gorm-tenancy/tenancy/tenancystatus"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -32,35 +31,24 @@ type app struct {
 
 func newApp(t *testing.T, tenants int, names ...string) *app {
 	t.Helper()
-	dir := t.TempDir()
 	static := tenancy.Static{}
 	a := &app{}
 	for i := range tenants {
 		id := fmt.Sprint("t", i)
-		path := filepath.Join(dir, id+".db")
-		require.NoError(t, tenancysqlite.Create(t.Context(), path))
-		static[id] = tenancy.Database{DSN: tenancysqlite.DSN(path), Server: names[i%len(names)]}
+		static[id] = tenancy.Database{DSN: notes.File(t), Server: names[i%len(names)]}
 		a.ids = append(a.ids, id)
 	}
-	db, err := gorm.Open(sqlite.Open(filepath.Join(dir, "main.db")), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	a.db, a.plugin = db, tenancy.New(tenancy.Config{Engine: tenancysqlite.Engine{}, Resolver: static})
-	require.NoError(t, db.Use(a.plugin))
-	t.Cleanup(func() {
-		require.NoError(t, a.plugin.Close(context.Background()))
-		main, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, main.Close())
-	})
+	a.db, a.plugin = notes.Open(t, sqlite.Open(notes.File(t)), tenancy.Config{Engine: tenancysqlite.Engine{}, Resolver: static})
 	return a
 }
 
-// ask runs a statement of each tenant.
+// ask runs a statement of each tenant, and waits until none is in use.
 func (a *app) ask(t *testing.T, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		require.NoError(t, a.in(id).Exec("SELECT 1").Error)
 	}
+	notes.Settle(t, a.plugin)
 }
 
 func (a *app) in(id string) *gorm.DB {

@@ -1,17 +1,15 @@
 package tenancystatus_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
-	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenancypg"
 	"github.com/gorm-tenancy/tenancy/tenancystatus"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -21,16 +19,7 @@ import (
 // listens on port 1.
 func TestNoSecrets(t *testing.T) {
 	const dsn = "postgres://clerk:hunter2@127.0.0.1:1/secretdb?sslmode=disable&application_name=hush"
-	db, err := gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard, DisableAutomaticPing: true})
-	require.NoError(t, err)
-	plugin := tenancy.New(tenancy.Config{Engine: tenancypg.Engine{}, Resolver: tenancy.Static{"acme": {DSN: dsn}}})
-	require.NoError(t, db.Use(plugin))
-	t.Cleanup(func() {
-		require.NoError(t, plugin.Close(context.Background()))
-		main, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, main.Close())
-	})
+	db, plugin := notes.Open(t, postgres.Open(dsn), tenancy.Config{Engine: tenancypg.Engine{}, Resolver: tenancy.Static{"acme": {DSN: dsn}}})
 	page := newPage(t, tenancystatus.Config{Plugin: plugin, Interval: 100 * time.Millisecond, History: time.Minute})
 	require.Eventually(t, func() bool {
 		err := db.WithContext(tenant.Ctx(t.Context(), "acme")).Exec("SELECT 1").Error

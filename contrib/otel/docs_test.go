@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyotel "github.com/gorm-tenancy/tenancy/contrib/otel"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 )
 
 // nameRE finds the metrics in the tables' second column.
@@ -22,7 +23,7 @@ func TestDocs(t *testing.T) {
 	db, plugin := open(t, tenancy.Config{Observer: observer}, "acme")
 	_, err = tenancyotel.Metrics(plugin, tenancyotel.Options{MeterProvider: provider})
 	require.NoError(t, err)
-	require.NoError(t, ask(db, "acme"))
+	require.NoError(t, notes.Ask(db, "acme"))
 	observer.Observe(tenancy.Event{Kind: tenancy.EventWaited, Server: "files"})
 
 	text, err := os.ReadFile("../../docs/observability.md")

@@ -2,9 +2,7 @@ package tenancyotel_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
@@ -13,46 +11,19 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/goleak"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
-	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func file(t testing.TB, name string) string {
-	path := filepath.Join(t.TempDir(), name+".db")
-	require.NoError(t, tenancysqlite.Engine{}.Create(t.Context(), path))
-	return path
-}
-
 // open returns a db whose tenants have an SQLite file each, on a server called
 // "files".
 func open(t testing.TB, cfg tenancy.Config, ids ...string) (*gorm.DB, *tenancy.Plugin) {
-	static := tenancy.Static{}
-	for _, id := range ids {
-		static[id] = tenancy.Database{DSN: file(t, id), Server: "files"}
-	}
-	cfg.Resolver, cfg.Engine = static, tenancysqlite.Engine{}
-	db, err := gorm.Open(sqlite.Open(file(t, "main")), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	plugin := tenancy.New(cfg)
-	require.NoError(t, db.Use(plugin))
-	t.Cleanup(func() {
-		require.NoError(t, plugin.Close(context.Background()))
-		sqlDB, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, sqlDB.Close())
-	})
-	return db, plugin
-}
-
-// ask runs a statement for the tenant id.
-func ask(db *gorm.DB, id string) error {
-	var one int
-	return db.WithContext(tenant.Ctx(context.Background(), id)).Raw("SELECT 1").Scan(&one).Error
+	cfg.Resolver, cfg.Engine = notes.Files(t, ids...), tenancysqlite.Engine{}
+	return notes.Open(t, sqlite.Open(notes.File(t)), cfg)
 }
 
 // metering returns a provider, and what reads it.
@@ -103,14 +74,4 @@ func read(t testing.TB, reader *sdkmetric.ManualReader) (values map[string]float
 		}
 	}
 	return values, units
-}
-
-// settle waits until no call is in progress: openings end after their callers
-// have gone on.
-func settle(t testing.TB, plugin *tenancy.Plugin) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		s := plugin.Stats()
-		return s.Opening+s.InUse+s.Draining == 0
-	}, 10*time.Second, time.Millisecond)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyotel "github.com/gorm-tenancy/tenancy/contrib/otel"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
@@ -22,13 +23,13 @@ func TestFigures(t *testing.T) {
 	provider, reader := metering(t)
 	registration, err := tenancyotel.Metrics(plugin, tenancyotel.Options{MeterProvider: provider})
 	require.NoError(t, err)
-	require.NoError(t, ask(db, "acme"))
-	require.NoError(t, ask(db, "acme"))
-	require.ErrorIs(t, ask(db, "nobody"), tenancy.ErrTenantNotFound)
+	require.NoError(t, notes.Ask(db, "acme"))
+	require.NoError(t, notes.Ask(db, "acme"))
+	require.ErrorIs(t, notes.Ask(db, "nobody"), tenancy.ErrTenantNotFound)
 	require.ErrorIs(t, db.Exec("SELECT 1").Error, tenancy.ErrNoTenant)
 	require.NoError(t, plugin.Drain(t.Context(), "acme"))
-	require.NoError(t, ask(db, "bravo"))
-	settle(t, plugin)
+	require.NoError(t, notes.Ask(db, "bravo"))
+	notes.Settle(t, plugin)
 
 	values, units := read(t, reader)
 	require.Equal(t, map[string]float64{
@@ -107,8 +108,8 @@ func TestTwoPlugins(t *testing.T) {
 	var last interface{ Unregister() error }
 	for i, app := range []string{"one", "two"} {
 		db, plugin := open(t, tenancy.Config{Pools: tenancy.Limits{MaxPools: i + 1}}, "acme")
-		require.NoError(t, ask(db, "acme"))
-		settle(t, plugin)
+		require.NoError(t, notes.Ask(db, "acme"))
+		notes.Settle(t, plugin)
 		attrs := []attribute.KeyValue{attribute.String("app", app)}
 		registration, err := tenancyotel.Metrics(plugin, tenancyotel.Options{MeterProvider: provider, Attributes: attrs})
 		require.NoError(t, err)
@@ -138,7 +139,7 @@ func TestObserver(t *testing.T) {
 		Pools: tenancy.Limits{MaxConnsPerTenant: 1, AcquireTimeout: 20 * time.Millisecond}}, "acme")
 	tx := db.WithContext(tenant.Ctx(t.Context(), "acme")).Begin()
 	require.NoError(t, tx.Error)
-	require.ErrorIs(t, ask(db, "acme"), tenancy.ErrPoolExhausted)
+	require.ErrorIs(t, notes.Ask(db, "acme"), tenancy.ErrPoolExhausted)
 	require.NoError(t, tx.Rollback().Error)
 	observer.Observe(tenancy.Event{Kind: "of a newer plugin"})
 	values, units := read(t, reader)
@@ -174,7 +175,7 @@ func TestUnderLoad(t *testing.T) {
 	for w := range 4 {
 		work.Go(func() {
 			for i := range 40 {
-				if err := ask(db, ids[(w+i)%len(ids)]); err != nil {
+				if err := notes.Ask(db, ids[(w+i)%len(ids)]); err != nil {
 					t.Error(fmt.Errorf("%d: %w", i, err))
 				}
 			}

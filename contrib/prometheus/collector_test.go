@@ -21,17 +21,18 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyprometheus "github.com/gorm-tenancy/tenancy/contrib/prometheus"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/tenant"
 )
 
 func TestBeforeUseAndAfterClose(t *testing.T) {
-	plugin := tenancy.New(tenancy.Config{Resolver: files(t, "acme")})
+	plugin := tenancy.New(tenancy.Config{Resolver: notes.Files(t, "acme")})
 	reg := register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 1}))
 	require.EqualValues(t, 1000, values(t, reg)["tenancy_pools_max"])
 
-	db, plugin := openFiles(t, files(t, "acme"), nil)
+	db, plugin := openFiles(t, notes.Files(t, "acme"), nil)
 	reg = register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 1}))
-	require.NoError(t, ask(db, "acme"))
+	require.NoError(t, notes.Ask(db, "acme"))
 	require.EqualValues(t, 1, values(t, reg)["tenancy_tenant_connections{files,acme}"])
 	require.NoError(t, plugin.Close(t.Context()))
 	got := values(t, reg)
@@ -42,7 +43,7 @@ func TestBeforeUseAndAfterClose(t *testing.T) {
 }
 
 func TestBadInput(t *testing.T) {
-	_, plugin := openFiles(t, files(t), nil)
+	_, plugin := openFiles(t, notes.Files(t), nil)
 	for want, c := range map[string]prometheus.Collector{
 		"tenancyprometheus: plugin is nil: pass what tenancy.New returned":  tenancyprometheus.NewCollector(nil, tenancyprometheus.Options{}),
 		"tenancyprometheus: Options.Tenants is -1: it must not be negative": tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: -1}),
@@ -60,8 +61,8 @@ func TestBadInput(t *testing.T) {
 // TestTwoPlugins has two plugins in one registry: with the same names it is
 // Prometheus's own error, with a label each it works.
 func TestTwoPlugins(t *testing.T) {
-	_, one := openFiles(t, files(t, "acme"), func(c *tenancy.Config) { c.Pools.MaxPools = 1 })
-	_, two := openFiles(t, files(t, "acme"), func(c *tenancy.Config) { c.Pools.MaxPools = 2 })
+	_, one := openFiles(t, notes.Files(t, "acme"), func(c *tenancy.Config) { c.Pools.MaxPools = 1 })
+	_, two := openFiles(t, notes.Files(t, "acme"), func(c *tenancy.Config) { c.Pools.MaxPools = 2 })
 	reg := register(t, tenancyprometheus.NewCollector(one, tenancyprometheus.Options{}))
 	var already prometheus.AlreadyRegisteredError
 	require.ErrorAs(t, reg.Register(tenancyprometheus.NewCollector(two, tenancyprometheus.Options{})), &already)
@@ -83,13 +84,13 @@ func TestServerNames(t *testing.T) {
 	names := []string{"db1:5432", "/var/run/postgresql", "(unnamed)", "\xff", `"\xff"`, "a\xfe", "a\ufffd", "line\nbreak",
 		`back\slash`, `"quoted"`, "zürich", "{x=\"y\"}", "\x00", " ", strings.Repeat("long", 1000)}
 	for i, name := range names {
-		static[fmt.Sprint("t", i)] = tenancy.Database{DSN: file(t, "db"), Server: name}
+		static[fmt.Sprint("t", i)] = tenancy.Database{DSN: notes.File(t), Server: name}
 	}
 	observer := tenancyprometheus.NewObserver()
 	db, plugin := openFiles(t, static, func(c *tenancy.Config) { c.Observer = observer })
 	reg := register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 100}), observer)
 	for id := range static {
-		require.NoError(t, ask(db, id))
+		require.NoError(t, notes.Ask(db, id))
 	}
 	for _, name := range names { // as if somebody had waited there
 		observer.Observe(tenancy.Event{Kind: tenancy.EventWaited, Server: name})
@@ -118,8 +119,8 @@ type unnamed struct{ tenancy.Engine }
 func (unnamed) Server(string) string { return "" }
 
 func TestUnnamedServer(t *testing.T) {
-	db, plugin := openFiles(t, tenancy.Static{"acme": {DSN: file(t, "acme")}}, func(c *tenancy.Config) { c.Engine = unnamed{c.Engine} })
-	require.NoError(t, ask(db, "acme"))
+	db, plugin := openFiles(t, tenancy.Static{"acme": {DSN: notes.File(t)}}, func(c *tenancy.Config) { c.Engine = unnamed{c.Engine} })
+	require.NoError(t, notes.Ask(db, "acme"))
 	got := values(t, register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 1})))
 	require.EqualValues(t, 1, got["tenancy_server_connections{(unnamed)}"])
 	require.EqualValues(t, 1, got["tenancy_tenant_connections{(unnamed),acme}"])
@@ -127,7 +128,7 @@ func TestUnnamedServer(t *testing.T) {
 
 // TestReplicas has a tenant with two replicas on one server: one series.
 func TestReplicas(t *testing.T) {
-	dsn := file(t, "acme")
+	dsn := notes.File(t)
 	db, plugin := openFiles(t, tenancy.Static{"acme": {DSN: dsn, Server: "files", Replicas: []tenancy.Database{
 		{DSN: dsn + "?mode=ro", Server: "copies"}, {DSN: dsn + "?mode=ro&_pragma=query_only(1)", Server: "copies", MaxConns: 3},
 	}}}, func(c *tenancy.Config) { c.ReplicaPolicy = dbresolver.StrictRoundRobinPolicy() })
@@ -152,13 +153,13 @@ func TestTenantsBound(t *testing.T) {
 	for i := range 9 {
 		ids = append(ids, fmt.Sprint("t", i))
 	}
-	db, plugin := openFiles(t, files(t, ids...), nil)
+	db, plugin := openFiles(t, notes.Files(t, ids...), nil)
 	for _, id := range ids {
-		require.NoError(t, ask(db, id))
+		require.NoError(t, notes.Ask(db, id))
 	}
 	// The one that has more connections is among them.
 	require.NoError(t, tenancy.Conn(tenant.Ctx(t.Context(), "t7"), db, func(*sql.Conn) error {
-		require.NoError(t, ask(db, "t7"))
+		require.NoError(t, notes.Ask(db, "t7"))
 		for _, n := range []int{0, 1, 3, 9, 1 << 40} {
 			got := values(t, register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: n})))
 			of := map[string]int{}
@@ -188,7 +189,7 @@ func TestScrapesUnderLoad(t *testing.T) {
 		ids = append(ids, fmt.Sprint("t", i))
 	}
 	observer := tenancyprometheus.NewObserver()
-	db, plugin := openFiles(t, files(t, ids...), func(c *tenancy.Config) {
+	db, plugin := openFiles(t, notes.Files(t, ids...), func(c *tenancy.Config) {
 		c.Observer = observer
 		c.Pools = tenancy.Limits{MaxPools: 3, MaxConnsPerServer: 2, MaxConnsPerTenant: 1}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyprometheus "github.com/gorm-tenancy/tenancy/contrib/prometheus"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 )
 
 const page = "../../docs/observability.md"
@@ -19,8 +20,8 @@ const page = "../../docs/observability.md"
 // their labels; and their series.
 func exported(t *testing.T) (metrics map[string][]string, series map[string]float64) {
 	observer := tenancyprometheus.NewObserver()
-	db, plugin := openFiles(t, files(t, "acme"), func(c *tenancy.Config) { c.Observer = observer })
-	require.NoError(t, ask(db, "acme"))
+	db, plugin := openFiles(t, notes.Files(t, "acme"), func(c *tenancy.Config) { c.Observer = observer })
+	require.NoError(t, notes.Ask(db, "acme"))
 	observer.Observe(tenancy.Event{Kind: tenancy.EventWaited, Server: "files"})
 	reg := register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 1}), observer)
 	families, err := reg.Gather()

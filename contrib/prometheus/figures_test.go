@@ -9,21 +9,22 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyprometheus "github.com/gorm-tenancy/tenancy/contrib/prometheus"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 )
 
 // TestFigures compares all metrics of a plugin with what was done.
 func TestFigures(t *testing.T) {
-	db, plugin := openFiles(t, files(t, "acme", "bravo"), func(c *tenancy.Config) {
+	db, plugin := openFiles(t, notes.Files(t, "acme", "bravo"), func(c *tenancy.Config) {
 		c.Pools.MaxPools = 1
 		c.Pools.MaxConnsPerServer = 8
 	})
-	require.NoError(t, ask(db, "acme"))
-	require.NoError(t, ask(db, "acme"))
-	require.ErrorIs(t, ask(db, "nobody"), tenancy.ErrTenantNotFound)
+	require.NoError(t, notes.Ask(db, "acme"))
+	require.NoError(t, notes.Ask(db, "acme"))
+	require.ErrorIs(t, notes.Ask(db, "nobody"), tenancy.ErrTenantNotFound)
 	require.ErrorIs(t, db.Exec("SELECT 1").Error, tenancy.ErrNoTenant)
 	require.NoError(t, plugin.Drain(t.Context(), "acme"))
-	require.NoError(t, ask(db, "bravo"))
-	settle(t, plugin)
+	require.NoError(t, notes.Ask(db, "bravo"))
+	notes.Settle(t, plugin)
 
 	c := tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 10})
 	problems, err := testutil.CollectAndLint(c)

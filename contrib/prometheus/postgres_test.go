@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyprometheus "github.com/gorm-tenancy/tenancy/contrib/prometheus"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/tenancypg"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -24,14 +25,14 @@ func TestFaults(t *testing.T) {
 	for _, id := range []string{"acme", "bravo"} {
 		static[id] = tenancy.Database{DSN: pg.DSN(pg.CreateDatabase(t)), Server: "pg"}
 	}
-	db, plugin := open(t, postgres.Open(pg.DSN("postgres")), tenancy.Config{
+	db, plugin := notes.Open(t, postgres.Open(pg.DSN("postgres")), tenancy.Config{
 		Resolver: static, Engine: tenancypg.Engine{}, Observer: observer,
 		Pools: tenancy.Limits{MaxConnsPerServer: 1, AcquireTimeout: 100 * time.Millisecond},
 	})
 	reg := register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{Tenants: 2}), observer)
 
 	err := db.WithContext(tenant.Ctx(t.Context(), "acme")).Transaction(func(*gorm.DB) error {
-		require.ErrorIs(t, ask(db, "bravo"), tenancy.ErrPoolExhausted)
+		require.ErrorIs(t, notes.Ask(db, "bravo"), tenancy.ErrPoolExhausted)
 		return nil
 	})
 	require.NoError(t, err)
@@ -53,7 +54,7 @@ func TestFaults(t *testing.T) {
 	until := func(down, downs, ups float64) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			_, _ = ask(db, "acme"), ask(db, "bravo")
+			_, _ = notes.Ask(db, "acme"), notes.Ask(db, "bravo")
 			got = values(t, reg)
 			return got["tenancy_server_down{pg}"] == down &&
 				got["tenancy_events_total{server_down}"] == downs && got["tenancy_events_total{server_up}"] == ups
@@ -70,11 +71,11 @@ func TestFaults(t *testing.T) {
 // TestSaturated has a server that has no connection left itself.
 func TestSaturated(t *testing.T) {
 	full := pgtest.StartFull(t)
-	db, plugin := open(t, postgres.Open(pgtest.Shared(t).DSN("postgres")), tenancy.Config{
+	db, plugin := notes.Open(t, postgres.Open(pgtest.Shared(t).DSN("postgres")), tenancy.Config{
 		Resolver: tenancy.Static{"acme": {DSN: full.DSN("postgres"), Server: "pg"}}, Engine: tenancypg.Engine{},
 		Pools: tenancy.Limits{AcquireTimeout: 100 * time.Millisecond},
 	})
-	require.ErrorIs(t, ask(db, "acme"), tenancy.ErrPoolExhausted)
+	require.ErrorIs(t, notes.Ask(db, "acme"), tenancy.ErrPoolExhausted)
 	got := values(t, register(t, tenancyprometheus.NewCollector(plugin, tenancyprometheus.Options{})))
 	require.Positive(t, got["tenancy_server_saturated_total{pg}"])
 	require.Zero(t, got["tenancy_server_trips_total{pg}"])

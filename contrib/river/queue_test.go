@@ -18,10 +18,10 @@ import (
 	"go.uber.org/goleak"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
 	tenancyriver "github.com/gorm-tenancy/tenancy/contrib/river"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/tenancypg"
 	"github.com/gorm-tenancy/tenancy/tenant"
@@ -74,13 +74,7 @@ func newQueue(t *testing.T, periodic ...*river.PeriodicJob) *queue {
 			tenants[id] = tenancy.Database{DSN: dsn}
 		}
 	}
-	var err error
-	q.db, err = gorm.Open(postgres.Open(dsn), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	main, err := q.db.DB()
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = main.Close() })
-	q.plugin = tenancy.New(tenancy.Config{
+	q.db, q.plugin = notes.Open(t, postgres.Open(dsn), tenancy.Config{
 		Engine: tenancypg.Engine{},
 		Resolver: tenancy.ResolverFunc(func(ctx context.Context, id string) (tenancy.Database, error) {
 			if _, ok := q.suspended.Load(id); ok {
@@ -89,12 +83,8 @@ func newQueue(t *testing.T, periodic ...*river.PeriodicJob) *queue {
 			return tenants.Resolve(ctx, id)
 		}),
 	})
-	require.NoError(t, q.db.Use(q.plugin))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		assert.NoError(t, q.plugin.Close(ctx))
-	})
+	main, err := q.db.DB()
+	require.NoError(t, err)
 
 	driver := riverdatabasesql.New(main)
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})

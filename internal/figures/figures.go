@@ -1,6 +1,6 @@
 // Package figures has what the metrics of contrib/prometheus and contrib/otel, and
-// the status page, have in common. The modules may be of an older version than this package: add to it,
-// but change nothing that is there.
+// the status page, have in common. The modules may be of an older version than this
+// package: add to it, but change nothing that is there.
 package figures
 
 import (

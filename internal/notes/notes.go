@@ -12,7 +12,6 @@ import (
 	"github.com/glebarez/sqlite"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
@@ -49,10 +48,7 @@ func New(t testing.TB, ids ...string) *App {
 		}
 		tenants[id] = tenancy.Database{DSN: tenancysqlite.DSN(a.path(id)), Server: "files", Schema: schema}
 	}
-	var err error
-	a.DB, err = gorm.Open(sqlite.Open(filepath.Join(a.dir, "main.sqlite")), &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	a.Plugin = tenancy.New(tenancy.Config{
+	a.DB, a.Plugin = Open(t, sqlite.Open(File(t)), tenancy.Config{
 		Engine: tenancysqlite.Engine{},
 		Schema: tenancy.SchemaRange{Min: 2},
 		Resolver: tenancy.ResolverFunc(func(ctx context.Context, id string) (tenancy.Database, error) {
@@ -61,13 +57,6 @@ func New(t testing.TB, ids ...string) *App {
 			}
 			return tenants.Resolve(ctx, id)
 		}),
-	})
-	require.NoError(t, a.DB.Use(a.Plugin))
-	t.Cleanup(func() {
-		require.NoError(t, a.Plugin.Close(ctx))
-		main, err := a.DB.DB()
-		require.NoError(t, err)
-		require.NoError(t, main.Close())
 	})
 	a.Suspend("closed")
 	for _, id := range ids {

@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 
 	"github.com/gorm-tenancy/tenancy"
+	"github.com/gorm-tenancy/tenancy/internal/notes"
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
 	"github.com/gorm-tenancy/tenancy/tenancypg"
 	"github.com/gorm-tenancy/tenancy/tenancysqlite"
@@ -37,10 +37,8 @@ type app struct {
 // sample every 200 ms so that tests need not wait.
 func newApp(t *testing.T, main gorm.Dialector, cfg tenancy.Config, look tenancystatus.Config) *app {
 	t.Helper()
-	db, err := gorm.Open(main, &gorm.Config{Logger: logger.Discard})
-	require.NoError(t, err)
-	a := &app{db: db, plugin: tenancy.New(cfg)}
-	require.NoError(t, db.Use(a.plugin))
+	a := &app{}
+	a.db, a.plugin = notes.Open(t, main, cfg)
 	look.Plugin = a.plugin
 	if look.Interval == 0 {
 		look.Interval = 200 * time.Millisecond
@@ -48,6 +46,7 @@ func newApp(t *testing.T, main gorm.Dialector, cfg tenancy.Config, look tenancys
 	if look.Name == "" {
 		look.Name = "app-1"
 	}
+	var err error
 	a.page, err = tenancystatus.New(look)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
@@ -57,12 +56,6 @@ func newApp(t *testing.T, main gorm.Dialector, cfg tenancy.Config, look tenancys
 	t.Cleanup(func() {
 		a.server.Close()
 		a.page.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		require.NoError(t, a.plugin.Close(ctx))
-		pool, err := db.DB()
-		require.NoError(t, err)
-		require.NoError(t, pool.Close())
 	})
 	return a
 }
