@@ -18,6 +18,17 @@ import (
 	"github.com/gorm-tenancy/tenancy/tenancypg"
 )
 
+// writing is a transaction that has written a user.
+func writing(t *testing.T, ctx context.Context, db *sql.DB) *sql.Tx {
+	t.Helper()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+	return tx
+}
+
 func TestCancelledStatement(t *testing.T) {
 	p, s, db := begun(t)
 	pid := backend(t, db)
@@ -42,11 +53,7 @@ func TestCancelledStatement(t *testing.T) {
 func TestCancelledStatementInTransaction(t *testing.T) {
 	p, s, db := begun(t)
 	pid := backend(t, db)
-	tx, err := db.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+	tx := writing(t, t.Context(), db)
 	exec(t, tx, "SAVEPOINT mine")
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -74,11 +81,7 @@ func TestCancelledStatementInTransaction(t *testing.T) {
 func TestCancelledTransaction(t *testing.T) {
 	p, s, db := begun(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+	writing(t, ctx, db)
 	cancel()
 	if n := count(t, db, "users"); n != 0 { // waits for the rollback
 		t.Errorf("%d users", n)
@@ -92,11 +95,7 @@ func TestCancelledTransactionAtTheEnd(t *testing.T) {
 	p, s, db := begun(t)
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		tx, err := db.BeginTx(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+		writing(t, ctx, db)
 		cancel()
 		if err := s.End(t.Context()); err != nil {
 			t.Fatal(err)
@@ -152,13 +151,9 @@ func TestCancelRaces(t *testing.T) {
 func TestLostConnection(t *testing.T) {
 	p, s, db := begun(t)
 	pid := backend(t, db)
-	tx, err := db.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec(t, tx, "INSERT INTO users (name) VALUES ('a')")
+	tx := writing(t, t.Context(), db)
 	p.pg.Exec(t, p.name, "SELECT pg_terminate_backend($1, 10000)", pid)
-	_, err = tx.Exec("SELECT 2")
+	_, err := tx.Exec("SELECT 2")
 	wantErr(t, err, "connection was lost", "SELECT 2")
 	wantErr(t, tx.Commit(), "connection was lost", "SELECT 2")
 	_, err = db.Exec("SELECT 3")

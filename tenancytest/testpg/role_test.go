@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
+	"github.com/gorm-tenancy/tenancy/tenancytest/internal/backendtest"
 )
 
 // Each role of a server has templates of its own: those of others it may
@@ -20,7 +21,7 @@ func TestTwoRoles(t *testing.T) {
 		require.NoError(t, err)
 		u.User = url.UserPassword(role, "x")
 		s := open(t, u.String())
-		name, err := s.Template(t.Context(), "00000000000000000000", true, table)
+		name, err := s.Template(t.Context(), "00000000000000000000", true, backendtest.Table)
 		require.NoError(t, err)
 		_, err = s.Clone(t.Context(), name)
 		require.NoError(t, err)

@@ -25,18 +25,13 @@ func open(t *testing.T, dsn string) *server {
 	return s.(*server)
 }
 
-func table(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, "CREATE TABLE t (id int)")
-	return err
-}
-
 // Without TENANCY_TEST_DSN there is a server as long as the run, which can't
 // keep anything, and says what would.
 func TestOwnServer(t *testing.T) {
 	pgtest.Start(t) // skips where there is no PostgreSQL
 	t.Setenv(EnvDSN, "")
 	s := open(t, "")
-	name, err := s.Template(t.Context(), "k", true, table)
+	name, err := s.Template(t.Context(), "k", true, backendtest.Table)
 	require.NoError(t, err)
 	d, err := s.Clone(t.Context(), name)
 	require.NoError(t, err)
@@ -91,8 +86,8 @@ func TestOtherMaintenanceDatabase(t *testing.T) {
 	pg := pgtest.Start(t)
 	one, two := open(t, pg.DSN("postgres")), open(t, pg.DSN(pg.CreateDatabase(t)))
 	name, err := one.Template(t.Context(), "k", true, func(ctx context.Context, db *sql.DB) error {
-		_, err := two.Template(ctx, "k", true, table)
-		return errors.Join(err, table(ctx, db))
+		_, err := two.Template(ctx, "k", true, backendtest.Table)
+		return errors.Join(err, backendtest.Table(ctx, db))
 	})
 	require.NoError(t, err)
 	_, err = one.Clone(t.Context(), name)
@@ -120,7 +115,7 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.Start(t)
 	s := open(t, pg.DSN("postgres"))
-	template, err := s.Template(t.Context(), "k", true, table)
+	template, err := s.Template(t.Context(), "k", true, backendtest.Table)
 	require.NoError(t, err)
 	var kept []string
 	for range 2 {
@@ -168,7 +163,7 @@ func TestUnprivileged(t *testing.T) {
 	pg.Exec(t, "postgres", "CREATE ROLE clerk LOGIN CREATEDB")
 	pg.Exec(t, "postgres", "CREATE DATABASE tenancytest_aaaaaaaaaaaa_1")
 	s := open(t, strings.Replace(pg.DSN("postgres"), "postgres@", "clerk@", 1))
-	name, err := s.Template(t.Context(), "k", true, table)
+	name, err := s.Template(t.Context(), "k", true, backendtest.Table)
 	require.NoError(t, err)
 	d, err := s.Clone(t.Context(), name)
 	require.NoError(t, err)
@@ -182,7 +177,7 @@ func TestWaste(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.Start(t)
 	s := open(t, pg.DSN("postgres"))
-	name, err := s.Template(t.Context(), "k", false, table)
+	name, err := s.Template(t.Context(), "k", false, backendtest.Table)
 	require.NoError(t, err)
 	for range maxWaste + 5 {
 		d, err := s.Clone(t.Context(), name)

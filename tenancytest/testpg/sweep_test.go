@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gorm-tenancy/tenancy/internal/pgtest"
+	"github.com/gorm-tenancy/tenancy/tenancytest/internal/backendtest"
 )
 
 // A session that the server ends because it is idle would take the run's lock
@@ -27,7 +28,7 @@ func TestLostLock(t *testing.T) {
 	t.Parallel()
 	pg := pgtest.Start(t)
 	first := open(t, pg.DSN("postgres"))
-	template, err := first.Template(t.Context(), "k", false, table)
+	template, err := first.Template(t.Context(), "k", false, backendtest.Table)
 	require.NoError(t, err)
 	var pid int
 	require.NoError(t, first.lock.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))

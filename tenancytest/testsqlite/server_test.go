@@ -25,11 +25,6 @@ func start(t *testing.T, dir string) *server {
 	return s.(*server)
 }
 
-func table(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, "CREATE TABLE t (id int)")
-	return err
-}
-
 // Of all that ask for a template at once, in any number of runs, one makes it.
 func TestTemplateRace(t *testing.T) {
 	t.Parallel()
@@ -48,7 +43,7 @@ func TestSweep(t *testing.T) {
 		s := start(t, dir)
 		s.pkg = pkg
 		var err error
-		template, err = s.Template(t.Context(), key, true, table)
+		template, err = s.Template(t.Context(), key, true, backendtest.Table)
 		require.NoError(t, err)
 		d, err := s.Clone(t.Context(), template)
 		require.NoError(t, err)
@@ -113,10 +108,10 @@ func TestTemplateLeftOpen(t *testing.T) {
 		if conn, err = open(filepath.Join(s.run, "1.db")); err != nil {
 			return err
 		}
-		return table(ctx, conn)
+		return backendtest.Table(ctx, conn)
 	})
 	require.ErrorContains(t, err, "left a connection to its database open")
 	require.NoError(t, conn.Close())
-	_, err = s.Template(t.Context(), "k", true, table)
+	_, err = s.Template(t.Context(), "k", true, backendtest.Table)
 	require.NoError(t, err)
 }

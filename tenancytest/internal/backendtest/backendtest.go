@@ -12,6 +12,12 @@ import (
 	"github.com/gorm-tenancy/tenancy/tenancytest"
 )
 
+// Table fills a template: it makes the table t.
+func Table(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, "CREATE TABLE t (id int)")
+	return err
+}
+
 // TemplateRace has several runs, which open begins on one server, ask for a
 // template at once: one makes it, and all can copy it.
 func TemplateRace(t *testing.T, open func() tenancytest.Server) {
@@ -24,8 +30,7 @@ func TemplateRace(t *testing.T, open func() tenancytest.Server) {
 			wg.Go(func() {
 				name, err := s.Template(t.Context(), "k", true, func(ctx context.Context, db *sql.DB) error {
 					built.Add(1)
-					_, err := db.ExecContext(ctx, "CREATE TABLE t (id int)")
-					return err
+					return Table(ctx, db)
 				})
 				if err == nil {
 					_, err = s.Clone(t.Context(), name)
