@@ -101,9 +101,10 @@ type Limits struct {
 	ConnectTimeout time.Duration
 	// AcquireTimeout bounds each wait for a connection, be it the tenant's
 	// limit, the server's budget, the connect that takes long or a migration
-	// of Config.Schema; the ctx's deadline counts too. [ErrPoolExhausted] then says what was full; while
-	// the connect is still under way it is [ErrUnavailable]. It does not bound
-	// the work that follows. Defaults to 10 seconds.
+	// of Config.Schema; the ctx's deadline counts too. [ErrPoolExhausted] then
+	// says what was full; while the connect is still under way it is
+	// [ErrUnavailable]. It does not bound the work that follows. Defaults to
+	// 10 seconds.
 	AcquireTimeout time.Duration
 	// ReplicaTimeout is AcquireTimeout for a replica: a read that waits longer,
 	// or for half of the time that its ctx has left, goes elsewhere. Defaults
